@@ -1,0 +1,93 @@
+"""The command line. One file per command; heavy imports wait until a command runs.
+
+Every failure ends in one message that says what to do: exit code 2 when the input has to change, 1 for anything else.
+"""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from fer_hf import __version__
+from fer_hf.cli.evaluate import evaluate
+from fer_hf.cli.export import export
+from fer_hf.cli.predict import predict
+from fer_hf.cli.push import push
+from fer_hf.cli.quickstart import quickstart
+from fer_hf.cli.recipe import app as recipe
+from fer_hf.cli.report import report
+from fer_hf.cli.train import train
+
+app = typer.Typer(
+    name="fer-hf",
+    help="Fine-tune, evaluate, compress and publish facial-expression models with the Hugging Face stack.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (quickstart, train, evaluate, export, report, push, predict):
+    app.command()(command)
+app.add_typer(recipe, name="recipe")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fer_hf {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error. May stand anywhere.")] = False,
+) -> None:
+    """Fine-tune, evaluate, compress and publish facial-expression models with the Hugging Face stack.
+
+    Start with: [bold]fer-hf quickstart[/bold]
+    """
+
+
+def main() -> None:
+    """The entry point of `fer-hf` and `python -m fer_hf`."""
+    debug = "--debug" in sys.argv[1:]
+    sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app()
+    except Exception as error:
+        if debug:
+            raise
+        code, message = _explain(error)
+        if os.environ.get("RANK", "0") == "0" or code == 1:
+            typer.secho("Error: ", fg="red", bold=True, nl=False, err=True)
+            typer.echo(message, err=True)
+        sys.exit(code)
+    except KeyboardInterrupt:
+        typer.echo("Stopped. A training goes on with the same command and --resume.", err=True)
+        sys.exit(130)
+
+
+def _explain(error: Exception) -> tuple[int, str]:
+    """Exit code and message of a failure."""
+    from fer_hf.emotions import LabelError
+    from fer_hf.errors import FerError
+
+    if isinstance(error, FerError):
+        return error.exit_code, str(error)
+    if isinstance(error, LabelError):
+        return 2, str(error)
+    if isinstance(error, PermissionError):
+        return 2, f"No permission: {error}. Choose another --output, or mend the permissions."
+    if isinstance(error, OSError):
+        return (
+            1,
+            f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}. Nothing finished was lost.",
+        )
+    return (
+        1,
+        f"{type(error).__name__}: {error}\nThis should not happen. Run the command with --debug for the traceback.",
+    )

@@ -1,0 +1,61 @@
+"""`fer-hf evaluate`: predictions and figures of a model on a dataset."""
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Split(StrEnum):
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+class Format(StrEnum):
+    PYTORCH = "pytorch"
+    ONNX = "onnx"
+    INT8 = "int8"
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder, a model folder, or a Hub id.")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="Where the faces are: toy, fer2013:PATH, folder:PATH, hub:org/name. Default: the run's own."),
+    ] = None,
+    split: Annotated[Split, typer.Option(help="Which split.")] = Split.TEST,
+    format: Annotated[Format, typer.Option(help="Which file of the model.")] = Format.PYTORCH,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 128,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder for predictions and metrics.json. Default: the run, or runs/evaluate/<model>."),
+    ] = None,
+) -> None:
+    """Predict once, keep the predictions as Parquet, and print every figure.
+
+    Example: [bold]fer-hf evaluate runs/quickstart/20260131-175900 --data toy --split test[/bold]
+    """
+    from accelerate import Accelerator
+
+    from fer_hf.cli.stages import evaluate_to, load, print_results, quiet_libraries
+    from fer_hf.errors import UserError
+    from fer_hf.models.load import load_model
+    from fer_hf.recipe import Recipe, load_recipe
+    from fer_hf.run import Run
+
+    quiet_libraries()
+    own = Run(model)
+    is_run = own.recipe_file.is_file()
+    if data is None and not is_run:
+        raise UserError("--data is missing: toy, fer2013:PATH, folder:PATH or hub:org/name.")
+    accelerator = Accelerator()
+    source = own.model if is_run else model
+    faces = load(load_recipe(own.recipe_file) if is_run else Recipe(), data, load_model(str(source)).label_names)
+    run = Run(output or (own.path if is_run else Path("runs/evaluate") / re.sub(r"[^\w.-]+", "-", model.strip("/."))))
+    name = evaluate_to(run, source, faces, split.value, format.value, batch_size, accelerator)
+    if accelerator.is_main_process:
+        print_results(run, only=name)
+    accelerator.wait_for_everyone()

@@ -1,0 +1,117 @@
+"""A whole experiment: choose the run folder, train, evaluate, export, report."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator, PartialState
+from accelerate.utils import broadcast_object_list
+
+from fer_hf.cli.stages import evaluate_to, export_run, load, print_results, quiet_libraries
+from fer_hf.data import Faces
+from fer_hf.deploy.onnx import require_optimum
+from fer_hf.errors import UserError
+from fer_hf.progress import console
+from fer_hf.recipe import Recipe, load_recipe
+from fer_hf.report import write_report
+from fer_hf.run import Run, environment, write_text
+from fer_hf.training.fit import fit
+
+
+def run_recipe(recipe: Recipe, output: Path | None = None, resume: bool = False) -> None:
+    """Run a recipe from beginning to end, or go on where its newest run stopped."""
+    quiet_libraries()
+    if recipe.export.onnx:
+        require_optimum()  # now, not after an hour of training
+    state = PartialState()
+    run = _open_run(recipe, output, resume, state)
+    if run.metrics().get("finished"):
+        if state.is_main_process:
+            console.print(f"{run.path} is finished already: a new run starts without --resume.")
+            print_results(run)
+        return
+    faces = load(recipe)
+    if state.is_main_process:
+        _describe(recipe, run, faces)
+    if "training" not in run.metrics():
+        fit(recipe, faces.splits, run, resume)
+    accelerator = Accelerator()
+    for split in recipe.evaluate.splits:
+        evaluate_to(run, run.model, faces, split, "pytorch", recipe.train.per_device_eval_batch_size, accelerator)
+    if state.is_main_process:
+        if recipe.export.onnx:
+            export_run(run, recipe, recipe.export.int8, faces)
+        write_report(run, recipe.hub.repo_id)
+        run.update_metrics(finished=True)
+        print_results(run)
+    state.wait_for_everyone()
+
+
+def _open_run(recipe: Recipe, output: Path | None, resume: bool, state: PartialState) -> Run:
+    """The run folder, new or to be resumed; the main process chooses and makes it, the others are told."""
+    chosen: list[Any] = [None]
+    if state.is_main_process:
+        try:
+            chosen[0] = str(_choose_run(recipe, output, resume).path)
+        except Exception as error:  # the other processes must hear of it, or they would wait for ever
+            chosen[0] = error
+    if state.num_processes > 1:
+        broadcast_object_list(chosen)
+    if isinstance(chosen[0], Exception):
+        raise chosen[0]
+    return Run(chosen[0])
+
+
+def _choose_run(recipe: Recipe, output: Path | None, resume: bool) -> Run:
+    folder = Path("runs") / recipe.name
+    found = (Run(output) if output else Run.newest(folder)) if resume else None
+    if found and found.recipe_file.is_file():
+        if differing := _differences(load_recipe(found.recipe_file), recipe):
+            raise UserError(
+                f"{found.path} was started with another recipe: {'; '.join(differing)}. Give the same recipe and "
+                "overrides, or leave out --resume to start a new run."
+            )
+        return found
+    if resume:
+        console.print(f"there is no run to resume in {output or folder}: a new one starts")
+    run = Run(output or Run.new_path(folder))
+    if run.recipe_file.exists():
+        raise UserError(f"{run.path} holds a run already: add --resume to go on with it, or choose another --output.")
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    write_text(run.recipe_file, recipe.to_yaml())
+    return run
+
+
+def _differences(saved: Recipe, wanted: Recipe) -> list[str]:
+    """Keys in which two recipes differ, in words."""
+    before, after = _flat(saved), _flat(wanted)
+    keys = sorted(before.keys() | after.keys())
+    return [f"{k} was {before.get(k)!r}, now {after.get(k)!r}" for k in keys if before.get(k) != after.get(k)]
+
+
+def _flat(recipe: Recipe) -> dict[str, Any]:
+    sections = recipe.model_dump(mode="json", exclude={"name"})
+    return {f"{section}.{key}": value for section, settings in sections.items() for key, value in settings.items()}
+
+
+def _describe(recipe: Recipe, run: Run, faces: Faces) -> None:
+    """The first sections of metrics.json; none of them holds a path of this machine."""
+    settings = recipe.public()
+    surroundings = environment(recipe.train.seed)
+    write_text(run.environment_file, json.dumps(surroundings, indent=1) + "\n")
+    run.update_metrics(
+        schema_version=1,
+        name=recipe.name,
+        label_names=list(faces.label_names),
+        recipe=settings,
+        data=faces.describe(),
+        hub=settings["hub"],
+        environment=surroundings,
+    )
+    counts = ", ".join(f"{len(split):,} {name}" for name, split in faces.splits.items())
+    console.print(f"[bold]{recipe.name}[/bold]: {faces.dataset} ({counts}) -> {run.path}", highlight=False)
+    for line in [
+        *faces.notes,
+        *(f"{n:,} images of {emotion} were dropped" for emotion, n in faces.dropped.items() if n),
+    ]:
+        console.print(f"  {line}", highlight=False, style="dim")

@@ -1,0 +1,23 @@
+"""`fer-hf export`: ONNX and INT8 files beside the model."""
+
+from typing import Annotated
+
+import typer
+
+
+def export(
+    run: Annotated[str, typer.Argument(help="A run folder.")],
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise as well, calibrated on training images.")] = False,
+) -> None:
+    """Export a run's model with Optimum and measure what came out on the validation split.
+
+    Example: [bold]fer-hf export runs/quickstart/20260131-175900 --int8[/bold]
+    """
+    from fer_hf.cli.stages import export_run, print_results, quiet_libraries
+    from fer_hf.recipe import load_recipe
+    from fer_hf.run import Run
+
+    quiet_libraries()
+    opened = Run.open(run)
+    export_run(opened, load_recipe(opened.recipe_file), int8)
+    print_results(opened)

@@ -1,0 +1,59 @@
+"""`fer-hf predict`: the expression in each picture."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fer_hf.cli.evaluate import Format
+
+
+def predict(
+    model: Annotated[str, typer.Argument(help="A run folder, a model folder, or a Hub id.")],
+    images: Annotated[list[Path], typer.Argument(help="Picture files, each a face.")],
+    format: Annotated[Format, typer.Option(help="Which file of the model.")] = Format.PYTORCH,
+    top_k: Annotated[int, typer.Option(min=1, help="How many labels to show.")] = 3,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per picture, with all probabilities.")
+    ] = False,
+) -> None:
+    """Print the most probable expressions of pictures of faces.
+
+    Example: [bold]fer-hf predict someone/faces face.jpg[/bold]
+    """
+    import json
+    from typing import Any
+
+    import torch
+    from PIL import Image
+
+    from fer_hf.cli.stages import ONNX_FILES, quiet_libraries
+    from fer_hf.deploy.onnx import load_onnx
+    from fer_hf.errors import UserError
+    from fer_hf.images import EvalTransform, ImageSpec, to_uint8
+    from fer_hf.models.load import load_model
+    from fer_hf.progress import output
+    from fer_hf.run import Run
+
+    quiet_libraries()
+    pictures = []
+    for path in images:
+        try:
+            with Image.open(path) as picture:
+                pictures.append(to_uint8(picture))
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise UserError(f"{path} is no picture that can be read: {error}") from error
+    source = Run(model).model if Run(model).recipe_file.is_file() else model
+    loaded = load_model(str(source))
+    loaded.model.eval()
+    classifier: Any = loaded.model if format is Format.PYTORCH else load_onnx(source, ONNX_FILES[format.value])
+    with torch.inference_mode():
+        pixel_values = EvalTransform(ImageSpec.from_processor(loaded.processor))(pictures)
+        probabilities = torch.softmax(classifier(pixel_values=pixel_values).logits, dim=-1)
+    for path, row in zip(images, probabilities.tolist(), strict=True):
+        ranked = sorted(zip(loaded.label_names, row, strict=True), key=lambda pair: -pair[1])
+        if as_json:
+            typer.echo(json.dumps({"file": str(path), "probabilities": dict(ranked)}, ensure_ascii=False))
+        else:
+            best = "  ".join(f"{label} {probability:.1%}" for label, probability in ranked[:top_k])
+            output.print(f"{path}  {best}", soft_wrap=True, highlight=False)

@@ -1,0 +1,41 @@
+"""`fer-hf push`: a run's model, ONNX files and card on the Hub, in one commit."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Column, Table
+
+
+def push(
+    run: Annotated[str, typer.Argument(help="A run folder.")],
+    repo_id: Annotated[str | None, typer.Option(help="someone/name. Default: the recipe's hub.repo_id.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the files and their sizes, send nothing.")] = False,
+) -> None:
+    """Publish a run. Needs a token with write access: log in with `hf auth login`, or set HF_TOKEN.
+
+    Example: [bold]fer-hf push runs/quickstart/20260131-175900 --repo-id someone/faces --dry-run[/bold]
+    """
+    from fer_hf import hub
+    from fer_hf.errors import UserError
+    from fer_hf.progress import output
+    from fer_hf.recipe import load_recipe
+    from fer_hf.report import write_report
+    from fer_hf.run import Run
+
+    opened = Run.open(run)
+    settings = load_recipe(opened.recipe_file).hub
+    repo_id = repo_id or settings.repo_id
+    if not repo_id:
+        raise UserError("Where to? Give --repo-id someone/name.")
+    write_report(opened, repo_id)  # so that the snippets of the card name the repository
+    files = hub.plan(opened)
+    table = Table("file", Column("bytes", justify="right"))
+    for file in files:
+        table.add_row(file.path_in_repo, f"{file.bytes:,}")
+    table.add_row(f"[bold]{len(files)} files[/bold]", f"[bold]{sum(file.bytes for file in files):,}[/bold]")
+    output.print(table)
+    if dry_run:
+        output.print(f"dry run: nothing was sent to {repo_id}")
+    else:
+        output.print(f"published: {hub.push(opened, repo_id, private or settings.private)}", soft_wrap=True)

@@ -1,0 +1,21 @@
+"""`fer-hf report`: figures and model card of a run."""
+
+from typing import Annotated
+
+import typer
+
+
+def report(
+    run: Annotated[str, typer.Argument(help="A run folder.")],
+    repo_id: Annotated[
+        str | None, typer.Option(help="Hub name for the snippets of the card.", show_default=False)
+    ] = None,
+) -> None:
+    """Draw the figures and write the model card again, from metrics.json alone.
+
+    Example: [bold]fer-hf report runs/quickstart/20260131-175900[/bold]
+    """
+    from fer_hf.report import write_report
+    from fer_hf.run import Run
+
+    typer.echo(f"card: {write_report(Run.open(run), repo_id)}")

@@ -1,0 +1,120 @@
+"""The stages that several commands share: load, evaluate, export, show.
+
+Each reads the run folder, does its work through the library, and writes back plain files and its section of
+metrics.json. All processes of a launch evaluate together; the main one alone exports, reports and prints.
+"""
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import datasets
+import transformers
+from accelerate import Accelerator, PartialState
+from rich.table import Table
+
+from fer_hf.data import Faces, load_faces
+from fer_hf.deploy.onnx import FLOAT, INT8, export_onnx, load_onnx, pixel_values, quantise, require_optimum, sample
+from fer_hf.errors import UserError
+from fer_hf.evaluation.predict import evaluate_split
+from fer_hf.images import ImageSpec
+from fer_hf.models.load import load_model
+from fer_hf.progress import output
+from fer_hf.recipe import Recipe
+from fer_hf.run import Run
+
+ONNX_FILES = {"onnx": FLOAT, "int8": INT8}
+
+
+def quiet_libraries() -> None:
+    """Leave the terminal to our own lines: bars and chatter of the libraries off, their errors on."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    warnings.filterwarnings("ignore")
+
+
+def load(recipe: Recipe, source: str | None = None, labels: tuple[str, ...] | None = None) -> Faces:
+    """The faces of a recipe, or of another source; the main process goes first and fills the caches."""
+    data = recipe.data
+    with PartialState().main_process_first():
+        return load_faces(
+            source or data.source,
+            labels or data.label_set,
+            validation_fraction=data.validation_fraction,
+            test_fraction=data.test_fraction,
+            seed=data.split_seed,
+            on_bad_image=data.on_bad_image,
+        )
+
+
+def evaluate_to(
+    run: Run,
+    model: str | Path,
+    faces: Faces,
+    split: str,
+    format: str = "pytorch",
+    batch_size: int = 128,
+    accelerator: Accelerator | None = None,
+) -> str:
+    """Evaluate one file of a model and write predictions and figures to `run`; returns their name.
+
+    The labels of `faces` are in the model's order.
+    """
+    if split not in faces.splits:
+        raise UserError(f"{faces.dataset} has no {split} split; it has {', '.join(faces.splits)}.")
+    loaded = load_model(str(model))
+    classifier = loaded.model if format == "pytorch" else load_onnx(model, ONNX_FILES[format])
+    dataset = faces.source if faces.source in ("fer2013", "toy") else re.sub(r"[^\w.-]+", "-", faces.dataset)
+    name = f"{dataset}-{split}" + ("" if format == "pytorch" else f"-{format}")
+    path = run.predictions / f"{name}.parquet"
+    spec = ImageSpec.from_processor(loaded.processor)
+    figures = evaluate_split(classifier, faces.splits[split], spec, path, batch_size, accelerator)
+    if accelerator is None or accelerator.is_main_process:
+        origin = {"dataset": faces.dataset, "split": split, "format": format, "predictions": f"predictions/{path.name}"}
+        run.update_metrics(evaluations={name: origin | {"label_names": list(faces.label_names)} | figures})
+    return name
+
+
+def export_run(run: Run, recipe: Recipe, int8: bool, faces: Faces | None = None) -> None:
+    """ONNX, and INT8 when asked, each measured on the validation split."""
+    require_optimum()
+    if not (run.model / "model.safetensors").is_file():
+        raise UserError(f"{run.path} has no model yet: finish its training with --resume first.")
+    faces = faces or load(recipe)
+    spec = ImageSpec.from_processor(load_model(str(run.model)).processor)
+    check = pixel_values(sample(faces.splits["validation"], 64), spec)
+    exported = {"onnx": export_onnx(run.model, check)}
+    if int8:
+        calibration = sample(faces.splits["train"], recipe.export.calibration_images)
+        exported["int8"] = quantise(run.model, calibration, spec, recipe.export.calibration)
+    run.update_metrics(export=exported)
+    for format in ("pytorch", *exported):
+        evaluate_to(run, run.model, faces, "validation", format, recipe.train.per_device_eval_batch_size)
+
+
+def print_results(run: Run, only: str | None = None) -> None:
+    """The figures of a run as a table on stdout, and where its files are."""
+    table = Table("split", "format")
+    for heading in ("accuracy", "95 % interval", "macro F1", "top 2", "ECE", "log loss"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    datasets_shown = set()
+    for name, row in run.metrics().get("evaluations", {}).items():
+        if only in (None, name):
+            datasets_shown.add(f"{row['dataset']} {row['split']}: {row['images']:,} images")
+            table.add_row(
+                row["split"],
+                row["format"],
+                f"{row['accuracy']:.1%}",
+                "{:.1%}-{:.1%}".format(*row["accuracy_ci"]),
+                f"{row['macro_f1']:.1%}",
+                f"{row['top_2_accuracy']:.1%}",
+                f"{row['expected_calibration_error']:.1%}",
+                f"{row['log_loss']:.3f}",
+            )
+    output.print("; ".join(sorted(datasets_shown)), highlight=False)
+    output.print(table)
+    for what, path in {"metrics": run.metrics_file, "model": run.model, "card": run.model / "README.md"}.items():
+        if path.exists():
+            output.print(f"{what + ':':9}{path}", soft_wrap=True, highlight=False)

@@ -1,0 +1,230 @@
+"""Publishing a run on the Hugging Face Hub; no other module writes there.
+
+- One push is one commit, so that the Hub never shows weights of one run with the card of another.
+- The card is uploaded as a plain file: the helpers of huggingface_hub for cards talk to a fixed address.
+- No path of the user's disk leaves the machine: text files are uploaded with such paths replaced by `PATH`.
+- Pickles (`training_args.bin`, optimiser states) stay at home: nobody should have to unpickle to use a model.
+"""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+from huggingface_hub.utils import validate_repo_id
+
+from fer_hf.errors import FerError, UserError
+from fer_hf.run import Run
+
+PICKLES_AND_LEFTOVERS = {".bin", ".pt", ".pth", ".pkl", ".tmp", ".part", ".lock"}
+TEXT = {".json", ".yaml", ".yml", ".md", ".txt", ".html"}
+LOG_IN = "Run `hf auth login`, or set HF_TOKEN, with a token that may write (https://huggingface.co/settings/tokens)."
+
+# The data sources that name a place on this disk, which may be a relative one (see `recipe.Data.source`).
+_SOURCE = r"(?P<{0}>fer2013|folder):"
+_PREFIX = r"(?:(?P<kind>[a-z]\w+):)?"
+_TOKEN = r"[^\s\"'`<>()\[\]{}|,;]"  # noqa: S105 - a word of a text, not a password
+_WHOLE = re.compile(
+    rf"{_PREFIX}(?:[A-Za-z]:[\\/]|\\\\|~[\w.-]*[\\/]|file://|/(?!/)).+|{_SOURCE.format('source')}(?=\S).+"
+)
+# Inside a text, an absolute path has two parts at least: `and/or`, `</td>`, `./figures/a.png` and URLs are none.
+_INSIDE = re.compile(
+    rf"(?<![\w/.+\\])(?<!base64,)"
+    rf"(?:{_PREFIX}(?:[A-Za-z]:[\\/]|~[\w.-]*/|file://|/(?=[\w.@+~-]+/)){_TOKEN}+|{_SOURCE.format('source')}{_TOKEN}+)"
+)
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """A file that a push sends: its name on the Hub, where it lies here, and how many bytes are sent."""
+
+    path_in_repo: str
+    local: Path
+    bytes: int
+
+
+def redact(text: str, home: str = "") -> str:
+    """`text` with every path of this disk replaced by `PATH`: `fer2013:/home/me/fer.csv` becomes `fer2013:PATH`.
+
+    A one-line text that starts with a path is taken as one path, blanks included; within a longer text a path ends at
+    a blank or bracket. `home` is the user's home folder, which is found within a text even if its name has blanks.
+    URLs, `hub:org/name`, and relative paths (but for those of data sources) stay.
+    """
+    if whole := _WHOLE.fullmatch(text):
+        return _replacement(whole)
+    if len(home) > 1:
+        text = re.sub(rf"(?<![\w.]){re.escape(home)}(?=[\\/])", "~", text)
+    return _INSIDE.sub(_replacement, text)
+
+
+def _replacement(match: re.Match[str]) -> str:
+    kind = match["kind"] or match["source"]
+    return f"{kind}:PATH" if kind else "PATH"
+
+
+def redact_file(name: str, data: bytes, home: str = "") -> bytes:
+    """The bytes of a text file without paths of this disk (see `redact`); the very same bytes if there are none.
+
+    JSON and YAML are read and written again, so that each value is judged as a whole. Raises `UserError` when the
+    file is not what its suffix says.
+    """
+    try:
+        text = data.decode("utf-8")
+        if name.endswith(".json"):
+            value = json.loads(text)
+            clean = _redact_value(value, home)
+            return data if clean == value else (json.dumps(clean, indent=2, ensure_ascii=False) + "\n").encode()
+        if name.endswith((".yaml", ".yml")):
+            value = yaml.safe_load(text)
+            clean = _redact_value(value, home)
+            if clean == value and redact(text, home) == text:  # comments may name paths too
+                return data
+            return yaml.safe_dump(clean, sort_keys=False, allow_unicode=True).encode()
+    except (ValueError, yaml.YAMLError) as error:
+        raise UserError(
+            f"{name} cannot be read, so it is not uploaded: {error}. Make it again with `fer-hf`."
+        ) from error
+    return redact(text, home).encode()
+
+
+def _redact_value(value: Any, home: str) -> Any:
+    if isinstance(value, str):
+        return redact(value, home)
+    if isinstance(value, list):
+        return [_redact_value(item, home) for item in value]
+    if not isinstance(value, dict):
+        return value
+    clean: dict[Any, Any] = {}
+    for key, item in value.items():
+        name = redact(key, home) if isinstance(key, str) else key
+        while name in clean:  # two folders may become one name: keep the figures of both
+            name += "'"
+        clean[name] = _redact_value(item, home)
+    return clean
+
+
+def _content(local: Path) -> bytes | Path:
+    """What is sent of a file: text redacted, everything else as it lies there."""
+    if local.suffix not in TEXT:
+        return local
+    return redact_file(local.name, local.read_bytes(), os.path.expanduser("~"))
+
+
+def plan(run: Run) -> list[PlannedFile]:
+    """The files a push of `run` sends, by name: the model folder with its parts, `recipe.yaml` and `metrics.json`.
+
+    Left out are hidden and temporary files, and pickles. Raises `UserError` when the model or its card is missing.
+    """
+    weights = list(run.model.glob("model*.safetensors"))
+    if not weights or not (run.model / "config.json").is_file():
+        raise UserError(
+            f"{str(run.path)!r} has no trained model in model/. Run `fer-hf train RECIPE` to the end first."
+        )
+    if not (run.model / "README.md").is_file():
+        raise UserError(f"{str(run.path)!r} has no model card, model/README.md. Run `fer-hf report {run.path}` first.")
+    found = {}
+    for path in run.model.rglob("*"):
+        name = path.relative_to(run.model)
+        hidden = any(part.startswith(".") or part == "__pycache__" for part in name.parts)
+        if path.is_file() and not hidden and path.suffix not in PICKLES_AND_LEFTOVERS and not path.name.endswith("~"):
+            found[name.as_posix()] = path
+    found |= {path.name: path for path in (run.recipe_file, run.metrics_file) if path.is_file()}
+    return [PlannedFile(name, path, _size(_content(path))) for name, path in sorted(found.items())]
+
+
+def _size(content: bytes | Path) -> int:
+    return content.stat().st_size if isinstance(content, Path) else len(content)
+
+
+def push(
+    run: Run,
+    repo_id: str,
+    private: bool = False,
+    token: str | None = None,
+    dry_run: bool = False,
+    message: str = "Upload the model, its card and its figures",
+) -> str:
+    """Upload what `plan(run)` lists to the model repository `repo_id`, in one commit; returns the commit's address.
+
+    The repository is made if it does not exist. `private` makes a new one private; without it, the owner's default
+    holds (public, for most), and an existing repository stays as it is. Without `token`, the one of `hf auth login`
+    or HF_TOKEN is used. If nothing has changed since the last push, no commit is made and the last one's address is
+    returned. `dry_run` checks the run and the name, sends nothing and returns the address of the repository.
+
+    Raises `UserError` for a wrong name, no token or one without the right to write, and for `private` on a repository
+    that is public; `FerError` when the network or the Hub fails. The run folder is never changed.
+    """
+    _check_repo_id(repo_id)
+    files = plan(run)
+    if dry_run:
+        return f"{constants.ENDPOINT}/{repo_id}"
+    token = (token or get_token() or "").strip()
+    if not re.fullmatch(r"[!-~]+", token):  # the client would quote any other in an error message
+        raise UserError(f"There is no valid Hugging Face token to push with. {LOG_IN}")
+    api = HfApi(token=token)
+    try:
+        api.create_repo(repo_id, private=private or None, exist_ok=True)
+        # Asked after creation, so that it also holds when the Hub did not do as it was told.
+        if private and not api.model_info(repo_id).private:
+            raise UserError(
+                f"{repo_id!r} exists and is public, so --private cannot be kept. Nothing was uploaded. Make it private "
+                f"in its settings ({constants.ENDPOINT}/{repo_id}/settings), choose another name, or "
+                "leave out --private."
+            )
+        operations = [CommitOperationAdd(path_in_repo=f.path_in_repo, path_or_fileobj=_content(f.local)) for f in files]
+        return api.create_commit(repo_id, operations, commit_message=message).commit_url
+    except FerError:
+        raise
+    except Exception as error:  # the client's errors come from three HTTP libraries; all of them mean: not pushed
+        raise _explained(error, repo_id, token) from error
+
+
+def _check_repo_id(repo_id: str) -> None:
+    try:
+        validate_repo_id(repo_id)
+        valid = repo_id.count("/") == 1
+    except ValueError:
+        valid = False
+    if not valid:
+        raise UserError(
+            f"{repo_id!r} is not the name of a repository. Names look like someone/name: your user or organisation "
+            "name, then letters, digits, '-', '_' and '.', at most 96 characters, without '--' and '..'."
+        )
+
+
+def _explained(error: Exception, repo_id: str, token: str) -> FerError:
+    """The error of ours that says what an error of the Hub's client means."""
+    response = error.response if isinstance(error, HfHubHTTPError) else None
+    status = response.status_code if response is not None else None
+    if status == 401:
+        return UserError(f"The Hub does not accept the token for {repo_id!r}: it is wrong or has expired. {LOG_IN}")
+    if status == 403 or isinstance(error, RepositoryNotFoundError):
+        return UserError(
+            f"The token may not write to {repo_id!r}. Push to a name of your own, ask its owner for the right, "
+            "or make a token that may write (https://huggingface.co/settings/tokens)."
+        )
+    if isinstance(error, OfflineModeIsEnabled):
+        return UserError("HF_HUB_OFFLINE is set, so nothing can be pushed. Unset it and run the same command again.")
+    if isinstance(error, ValueError) and "README.md" in str(error):
+        return UserError(f"The Hub refuses the model card: {error} Correct model/README.md and push again.")
+    if isinstance(error, RuntimeError) or (status and status <= 500):  # while uploading, or refused
+        outcome = "A push is one commit, all or nothing, so no file on the Hub was changed"
+    else:  # no answer, or a gateway's: the commit may have arrived all the same
+        outcome = "A push is one commit, so either all of it has arrived on the Hub or nothing"
+    return FerError(
+        f"The push to {repo_id!r} failed: {_reason(error, token)}. {outcome}; the run folder is untouched. "
+        "Run the same command again."
+    )
+
+
+def _reason(error: Exception, token: str) -> str:
+    cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error  # what broke an upload
+    text = str(cause)
+    if isinstance(cause, HfHubHTTPError) and cause.response is not None:
+        text = f"the Hub answered {cause.response.status_code} ({cause.server_message or 'without a reason'})"
+    return " ".join(text.replace(token, "***").split()).rstrip(".")

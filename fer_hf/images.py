@@ -1,0 +1,288 @@
+"""From pictures to pixel values: whole uint8 batches, on whatever device they lie.
+
+Design:
+- What a model wants (size, crop, interpolation, mean, std) is read from its `AutoImageProcessor` into an `ImageSpec`;
+  evaluation then gives what the processor itself gives, only in batches.
+- Images stay uint8, grey ones with a single channel, until the last moment.
+- Training composes crop, flip, rotation and resize into one sampling grid, so pixels are interpolated once.
+- Randomness is keyed: row `index` of a table drawn from (seed, epoch) holds everything image `index` needs in that epoch.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as tv
+
+from fer_hf.errors import UserError
+
+PIL_INTERPOLATION = {
+    Image.Resampling.NEAREST: InterpolationMode.NEAREST_EXACT,
+    Image.Resampling.BILINEAR: InterpolationMode.BILINEAR,
+    Image.Resampling.BICUBIC: InterpolationMode.BICUBIC,
+    Image.Resampling.LANCZOS: InterpolationMode.BICUBIC,  # tensors have no Lanczos; bicubic is within the tolerance
+}
+TIMM_INTERPOLATION = {
+    "bilinear": InterpolationMode.BILINEAR,
+    "bicubic": InterpolationMode.BICUBIC,
+    "lanczos": InterpolationMode.BICUBIC,
+    "random": InterpolationMode.BILINEAR,
+}
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """How a model wants its images: resize, then centre crop, then (x / 255 - mean) / std."""
+
+    size: tuple[int, int]
+    """Height and width of `pixel_values`."""
+    resize: int | tuple[int, int]
+    """Length of the shorter edge, or (height, width) whatever the aspect ratio."""
+    interpolation: InterpolationMode
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def from_processor(cls, processor: Any) -> "ImageSpec":
+        """Read an `AutoImageProcessor`, `TimmWrapperImageProcessor` included.
+
+        Raises `UserError` when the processor does something that a resize, a centre crop and a normalisation are not.
+        """
+        if hasattr(processor, "data_config"):
+            return cls._from_timm(processor.data_config)
+        config = processor.to_dict()
+        size, crop = dict(config.get("size") or {}), dict(config.get("crop_size") or {})
+        if not config.get("do_resize", True) or not (size.get("height") or size.get("shortest_edge")):
+            raise UserError(f"{type(processor).__name__} does not resize to one size: it cannot make batches ({size}).")
+        interpolation = PIL_INTERPOLATION.get(config.get("resample", Image.Resampling.BILINEAR))
+        if interpolation is None:
+            raise UserError(
+                f"{type(processor).__name__} uses an interpolation that is not supported: {config['resample']}."
+            )
+        edge = size.get("shortest_edge")
+        resize: int | tuple[int, int] = edge or (size["height"], size["width"])
+        final = (edge, edge) if edge else (size["height"], size["width"])
+        if config.get("crop_pct") and edge:  # ConvNeXT: enlarge and crop below 384 pixels, squash from there on
+            resize = (edge, edge) if edge >= 384 else int(edge / config["crop_pct"])
+        elif config.get("do_center_crop") and crop:
+            final = (crop["height"], crop["width"])
+        elif edge:
+            raise UserError(
+                f"{type(processor).__name__} keeps the aspect ratio without a crop: it cannot make batches."
+            )
+        normalise = config.get("do_normalize", True)
+        factor = 255 * config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 255.0
+        mean = tuple(config["image_mean"]) if normalise else (0.0, 0.0, 0.0)
+        std = tuple(config["image_std"]) if normalise else (1.0, 1.0, 1.0)
+        return cls(final, resize, interpolation, tuple(m / factor for m in mean), tuple(s / factor for s in std))
+
+    @classmethod
+    def _from_timm(cls, config: dict[str, Any]) -> "ImageSpec":
+        """timm's evaluation transform: enlarge by 1 / crop_pct, then centre crop."""
+        height, width = config["input_size"][-2:]
+        scaled = (math.floor(height / config["crop_pct"]), math.floor(width / config["crop_pct"]))
+        mode = config.get("crop_mode") or "center"
+        if mode not in ("center", "squash") or (mode == "center" and height != width):
+            raise UserError(
+                f"timm's crop_mode {mode!r} at {height}x{width} is not supported: only centre and squash are."
+            )
+        interpolation = TIMM_INTERPOLATION.get(config["interpolation"])
+        if interpolation is None:
+            raise UserError(f"timm's interpolation {config['interpolation']!r} is not supported.")
+        resize = scaled if mode == "squash" else scaled[0]
+        return cls((height, width), resize, interpolation, tuple(config["mean"]), tuple(config["std"]))
+
+
+def to_uint8(image: Image.Image) -> Tensor:
+    """A PIL image as uint8 `(C, H, W)`: one channel for a grey image, three for any other mode."""
+    array = np.array(image if image.mode == "L" else image.convert("RGB"))
+    return torch.from_numpy(array if array.ndim == 3 else array[..., None]).permute(2, 0, 1).contiguous()
+
+
+class FaceDataset(torch.utils.data.Dataset):
+    """A `datasets.Dataset` with `image` and `label` as rows of tensors; the row number travels as `index`."""
+
+    def __init__(self, dataset: Any):
+        self.dataset = dataset.select_columns(["image", "label"])
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
+        rows = self.dataset[indices]
+        return [
+            {"image": to_uint8(image), "label": label, "index": index}
+            for index, image, label in zip(indices, rows["image"], rows["label"], strict=True)
+        ]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.__getitems__([index])[0]
+
+
+def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Rows to a batch: `labels` `(B,)`, `index` `(B,)`, `images` uint8 `(B, C, H, W)`, or a list when shapes differ."""
+    images = [row["image"] for row in rows]
+    alike = len({image.shape for image in images}) == 1
+    # Labels come first: accelerate reads the batch size off the first tensor it finds.
+    return {
+        "labels": torch.tensor([row["label"] for row in rows]),
+        "index": torch.tensor([row["index"] for row in rows]),
+        "images": torch.stack(images) if alike else images,
+    }
+
+
+def by_shape(images: Tensor | Sequence[Tensor], transform: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Apply `transform(images (b, C, H, W), positions (b,))` to each group of images of one shape, in the old order."""
+    if isinstance(images, Tensor):
+        return transform(images, torch.arange(len(images)))
+    groups: dict[torch.Size, list[int]] = {}
+    for position, image in enumerate(images):
+        groups.setdefault(image.shape, []).append(position)
+    parts = [transform(torch.stack([images[p] for p in group]), torch.tensor(group)) for group in groups.values()]
+    order = torch.tensor([p for group in groups.values() for p in group]).argsort()
+    return torch.cat(parts)[order.to(parts[0].device)]
+
+
+def normalise(images: Tensor, spec: ImageSpec) -> Tensor:
+    """Float images `(B, 1 or 3, H, W)` in [0, 1] to `pixel_values` `(B, 3, H, W)`."""
+    mean = torch.tensor(spec.mean, device=images.device).view(1, -1, 1, 1)
+    std = torch.tensor(spec.std, device=images.device).view(1, -1, 1, 1)
+    return (images - mean) / std  # broadcasting turns one grey channel into three
+
+
+class EvalTransform:
+    """uint8 `(B, C, H, W)`, or a list of `(C, H, W)`, to float32 `pixel_values` `(B, 3, h, w)`, as the processor does."""
+
+    def __init__(self, spec: ImageSpec):
+        self.spec = spec
+
+    def __call__(self, images: Tensor | Sequence[Tensor]) -> Tensor:
+        return by_shape(images, lambda group, _: self._transform(group))
+
+    def _transform(self, images: Tensor) -> Tensor:
+        wanted = [self.spec.resize] if isinstance(self.spec.resize, int) else list(self.spec.resize)
+        images = tv.resize(images, wanted, interpolation=self.spec.interpolation, antialias=True)
+        images = tv.center_crop(images, list(self.spec.size))
+        return normalise(images.float() / 255, self.spec)
+
+
+class TrainTransform:
+    """Augmentation and `EvalTransform`'s normalisation in one: random resized crop, flip, rotation, jitter, erasing.
+
+    Args:
+        spec: what the model wants.
+        num_samples: length of the training set; `index` runs below it.
+        seed: with epoch and index the only source of randomness.
+        crop_scale: area of the crop as a share of the image, above 1 zooms out (reflecting at the border).
+        crop_ratio: its aspect ratio, drawn log-uniformly.
+        horizontal_flip, erasing: probabilities.
+        rotation: degrees to either side.
+        brightness, contrast, saturation: factors are drawn from [1 - x, 1 + x].
+    """
+
+    COLUMNS = 16
+
+    def __init__(
+        self,
+        spec: ImageSpec,
+        num_samples: int,
+        seed: int,
+        crop_scale: tuple[float, float] = (0.8, 1.0),
+        crop_ratio: tuple[float, float] = (0.9, 1.11),
+        horizontal_flip: float = 0.5,
+        rotation: float = 10.0,
+        brightness: float = 0.2,
+        contrast: float = 0.2,
+        saturation: float = 0.0,
+        erasing: float = 0.0,
+    ):
+        self.spec, self.num_samples, self.seed = spec, num_samples, seed
+        self.crop_scale, self.crop_ratio, self.horizontal_flip = crop_scale, crop_ratio, horizontal_flip
+        self.rotation, self.erasing = rotation, erasing
+        self.brightness, self.contrast, self.saturation = brightness, contrast, saturation
+        self._epoch, self._table = -1, torch.empty(0)
+
+    def uniform(self, epoch: int, index: Tensor) -> Tensor:
+        """The random numbers of each image in an epoch: `(B, COLUMNS)` in [0, 1)."""
+        if epoch != self._epoch:
+            generator = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+            table = generator.random((self.num_samples, self.COLUMNS), dtype=np.float32)
+            self._epoch, self._table = epoch, torch.from_numpy(table)
+        return self._table[index.cpu()]
+
+    def __call__(self, images: Tensor | Sequence[Tensor], index: Tensor, epoch: int) -> Tensor:
+        """uint8 `(B, C, H, W)` or list of `(C, H, W)`, rows `(B,)`, epoch from 0: float32 `(B, 3, h, w)`."""
+        drawn = self.uniform(epoch, index).to(images[0].device)
+        return by_shape(images, lambda group, positions: self._transform(group, drawn[positions.to(drawn.device)]))
+
+    def _transform(self, images: Tensor, u: Tensor) -> Tensor:
+        shorter = min(images.shape[-2:])
+        if shorter > 2 * max(self.spec.size):  # the grid samples four neighbours: shrink large images properly first
+            images = tv.resize(images, [2 * max(self.spec.size)], antialias=True)
+        grid = F.affine_grid(self._theta(u, *images.shape[-2:]), [len(images), 1, *self.spec.size], align_corners=False)
+        x = F.grid_sample(images.float() / 255, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+        return self._erase(normalise(self._jitter(x, u), self.spec), u)
+
+    def _theta(self, u: Tensor, height: int, width: int) -> Tensor:
+        """Affine maps `(B, 2, 3)` from output to input coordinates, both in [-1, 1]."""
+        area = _between(u[:, 0], *self.crop_scale)
+        ratio = torch.exp(_between(u[:, 1], math.log(self.crop_ratio[0]), math.log(self.crop_ratio[1])))
+        crop_w, crop_h = (area * ratio).sqrt(), (area / ratio).sqrt()  # as shares of width and height
+        if self.crop_scale[1] <= 1:
+            crop_w, crop_h = crop_w.clamp(max=1), crop_h.clamp(max=1)
+        centre_x, centre_y = (2 * u[:, 2] - 1) * (1 - crop_w), (2 * u[:, 3] - 1) * (1 - crop_h)
+        flip = torch.where(u[:, 4] < self.horizontal_flip, -1.0, 1.0)
+        angle = torch.deg2rad(_between(u[:, 5], -self.rotation, self.rotation))
+        cos, sin, aspect = angle.cos(), angle.sin(), height / width
+        row_x = torch.stack([flip * crop_w * cos, -crop_h * sin * aspect, centre_x], dim=1)
+        row_y = torch.stack([flip * crop_w * sin / aspect, crop_h * cos, centre_y], dim=1)
+        return torch.stack([row_x, row_y], dim=1)
+
+    def _jitter(self, x: Tensor, u: Tensor) -> Tensor:
+        """Brightness, contrast and saturation as torchvision's `ColorJitter` defines them, in this order."""
+        if self.brightness:
+            x = (x * _factor(u[:, 6], self.brightness)).clamp(0, 1)
+        if self.contrast:
+            mean = _grey(x).mean(dim=(1, 2, 3), keepdim=True)
+            x = (mean + (x - mean) * _factor(u[:, 7], self.contrast)).clamp(0, 1)
+        if self.saturation and x.shape[1] == 3:
+            grey = _grey(x)
+            x = (grey + (x - grey) * _factor(u[:, 8], self.saturation)).clamp(0, 1)
+        return x
+
+    def _erase(self, x: Tensor, u: Tensor) -> Tensor:
+        """Random erasing (arXiv 1708.04896) with the mean colour, which is 0 after normalisation."""
+        if not self.erasing:
+            return x
+        area, ratio = _between(u[:, 9], 0.02, 0.2), torch.exp(_between(u[:, 10], math.log(0.3), math.log(3.3)))
+        w, h = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+        left, top = u[:, 11] * (1 - w), u[:, 12] * (1 - h)
+        inside_x = _inside(left, w, x.shape[-1]).view(len(x), 1, 1, -1)
+        inside_y = _inside(top, h, x.shape[-2]).view(len(x), 1, -1, 1)
+        chosen = (u[:, 13] < self.erasing).view(-1, 1, 1, 1)
+        return x.masked_fill(inside_x & inside_y & chosen, 0.0)
+
+
+def _between(u: Tensor, low: float, high: float) -> Tensor:
+    return low + (high - low) * u
+
+
+def _factor(u: Tensor, amount: float) -> Tensor:
+    return _between(u, 1 - amount, 1 + amount).view(-1, 1, 1, 1)
+
+
+def _grey(x: Tensor) -> Tensor:
+    return tv.rgb_to_grayscale(x) if x.shape[1] == 3 else x
+
+
+def _inside(start: Tensor, length: Tensor, pixels: int) -> Tensor:
+    """Which of `pixels` positions lie in [start, start + length), both given as shares: bool `(B, pixels)`."""
+    position = (torch.arange(pixels, device=start.device) + 0.5) / pixels
+    return (position >= start[:, None]) & (position < (start + length)[:, None])

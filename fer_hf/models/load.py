@@ -1,0 +1,262 @@
+"""One function loads them all: Hub checkpoints, timm models through transformers, local folders, random weights.
+
+Labels travel by name: a checkpoint whose own labels cover the wanted ones keeps their head rows, in the wanted order;
+any other gets a new head. Input size, mean and std end up where `AutoImageProcessor` finds them again.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    PreTrainedModel,
+    TimmWrapperConfig,
+    TimmWrapperForImageClassification,
+    TimmWrapperImageProcessor,
+)
+
+from fer_hf.emotions import LabelError, align, are_emotions
+from fer_hf.errors import UserError
+from fer_hf.run import write_text
+
+CONTAMINATED = "dima806/facial_emotions_image_detection"
+CONTAMINATION_NOTE = (
+    f"`{CONTAMINATED}` was very probably trained on FER2013's own test images (its card reports a balanced test set with "
+    "disgust recall 1.0, which fits over-sampling before the split). FER2013 scores that start from it are inflated; "
+    "compare with a control from `google/vit-base-patch16-224-in21k`."
+)
+
+
+@dataclass
+class Loaded:
+    """A model, its image processor, and what there is to say about them."""
+
+    model: PreTrainedModel
+    processor: Any
+    base_model: str | None
+    """Hub id of the weights it starts from; None for random weights or an unpublished folder."""
+    head: str
+    """Where the classifier's weights come from, in words."""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        return labels_of(self.model.config)
+
+
+def labels_of(config: Any) -> tuple[str, ...]:
+    """Label names of a config in the order of the logits."""
+    return tuple(str(config.id2label[i]) for i in range(len(config.id2label)))
+
+
+def load_model(
+    name: str,
+    labels: Sequence[str] | None = None,
+    *,
+    pretrained: bool = True,
+    image_size: int | None = None,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+) -> Loaded:
+    """Load an image classifier for the emotions `labels`, or with its own labels when `labels` is None.
+
+    Args:
+        name: Hub id, `timm/<name>`, bare timm name, run folder or model folder.
+        labels: canonical emotion names; the order of the logits.
+        pretrained: False draws random weights from torch's global generator (timm's own scheme for timm models).
+        image_size: input height and width in pixels, instead of the model's own.
+        drop_rate, drop_path_rate: dropout before the classifier and stochastic depth, both timm models only.
+
+    Raises `UserError` when the model cannot be found, is no image classifier, or its labels or input size do not fit.
+    """
+    folder = Path(name)
+    if (folder / "model" / "config.json").is_file():
+        name = str(folder / "model")
+    elif folder.is_dir() and not (folder / "config.json").is_file():
+        raise UserError(f"{name!r} holds no model: there is no config.json in it, nor in its model/ folder.")
+    dropout = {k: v for k, v in {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}.items() if v}
+    timm_name = name.removeprefix("timm/")
+    is_timm = not Path(name).is_dir() and timm.is_model(timm_name)
+    if is_timm and not pretrained:
+        return _random_timm(timm_name, _wanted(name, labels), image_size, dropout)
+    hub_id = timm.get_pretrained_cfg(timm_name).hf_hub_id if is_timm else name
+    if is_timm and not hub_id:
+        raise UserError(f"timm has no weights for {timm_name!r}: choose another tag, or set model.pretrained=false.")
+    try:
+        return _load_hub(str(hub_id), labels, pretrained, image_size, dropout)
+    except OSError as error:
+        near = get_close_matches(timm_name.split(".")[0], timm.list_models(), n=3)
+        hint = f" timm models of a similar name: {', '.join(near)}." if near else ""
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"The model {name!r} could not be loaded: it is no local folder or timm model, and the Hub gave: {reason}{hint}"
+        ) from error
+
+
+def _wanted(name: str, labels: Sequence[str] | None) -> Sequence[str]:
+    if labels is None:
+        raise UserError(f"{name!r} would start from random weights, so it has no labels of its own: name a label set.")
+    return labels
+
+
+def _id2label(labels: Sequence[str]) -> dict[str, Any]:
+    return {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+
+
+def _name_labels(config: Any, labels: Sequence[str]) -> None:
+    """Name the logits in a config; a loaded timm config holds the names a second time, as `label_names`."""
+    for key, value in _id2label(labels).items():
+        setattr(config, key, value)
+    if hasattr(config, "label_names"):
+        config.label_names = list(labels)
+
+
+def _random_timm(name: str, labels: Sequence[str], image_size: int | None, dropout: dict[str, float]) -> Loaded:
+    """A timm architecture with timm's own random initialisation."""
+    cfg = timm.get_pretrained_cfg(name)
+    keys = ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "fixed_input_size")
+    settings = {k: v for k, v in cfg.to_dict().items() if k in keys}
+    extra: dict[str, Any] = dict(dropout)
+    if image_size:
+        settings |= {"input_size": [3, image_size, image_size], "crop_pct": 1.0}
+        if cfg.fixed_input_size:
+            extra["img_size"] = image_size
+    config = TimmWrapperConfig(
+        architecture=name,
+        pretrained_cfg=json.loads(json.dumps(settings)),
+        model_args=extra or None,
+        **_id2label(labels),
+    )
+    model = TimmWrapperForImageClassification(config)
+    # The wrapper draws linear (and in transformers 5 all) layers anew at std 0.02, which convolutions do not survive.
+    model.timm_model.load_state_dict(timm.create_model(name, num_classes=len(labels), **extra).state_dict())
+    processor = TimmWrapperImageProcessor(pretrained_cfg=config.pretrained_cfg, architecture=name)
+    return Loaded(model, processor, None, "new (random weights)")
+
+
+def _load_hub(
+    name: str, labels: Sequence[str] | None, pretrained: bool, image_size: int | None, dropout: dict[str, float]
+) -> Loaded:
+    """A checkpoint in a folder or on the Hub, timm's included."""
+    config = AutoConfig.from_pretrained(name)
+    own = labels_of(config)
+    keeps_head = pretrained and (labels is None or _covers(own, labels))
+    if labels is None and not are_emotions(own):
+        raise UserError(
+            f"{name!r} does not name emotions ({', '.join(own[:4])}, ...): fine-tune it with `fer-hf train` first."
+        )
+    changes: dict[str, Any] = {} if keeps_head else {"num_labels": len(labels or own), **_id2label(labels or own)}
+    if not keeps_head:
+        config = AutoConfig.from_pretrained(name, **changes)
+        _name_labels(config, labels or own)
+    is_timm = isinstance(config, TimmWrapperConfig)
+    processor_changes = _resize_config(config, name, image_size, pretrained, is_timm)
+    if is_timm and dropout:
+        config.model_args = (config.model_args or {}) | dropout
+    elif dropout:
+        raise UserError(f"model.{next(iter(dropout))} is for timm models; {name!r} has its dropout in its own config.")
+    if is_timm:
+        processor = TimmWrapperImageProcessor(pretrained_cfg=config.pretrained_cfg, architecture=config.architecture)
+    else:
+        processor = AutoImageProcessor.from_pretrained(name, **processor_changes)
+    if pretrained:
+        model = _pretrained(name, config)
+    else:
+        model = AutoModelForImageClassification.from_config(config)
+    if not keeps_head and len(own) == len(labels or own):
+        head_of(model).reset_parameters()  # as many outputs, but for something else: these rows were loaded
+    if keeps_head and labels is not None and list(own) != list(labels):
+        _select_head_rows(model, align(own, labels), labels)
+    published = None if Path(name).is_dir() or not pretrained else name
+    notes = [CONTAMINATION_NOTE] if published == CONTAMINATED else []
+    return Loaded(model, processor, published, "kept, rows by name" if keeps_head else "new (random weights)", notes)
+
+
+def _covers(own: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether every wanted emotion is among a checkpoint's own labels."""
+    try:
+        align(own, wanted)
+    except LabelError:
+        return False
+    return True
+
+
+def _resize_config(config: Any, name: str, size: int | None, pretrained: bool, is_timm: bool) -> dict[str, Any]:
+    """Write an own image size into `config`; returns what the processor has to be told."""
+    if size is None:
+        return {}
+    if is_timm:
+        settings = dict(config.pretrained_cfg)
+        if settings.get("fixed_input_size") and list(settings["input_size"][-2:]) != [size, size]:
+            raise UserError(f"{name!r} takes {settings['input_size'][-1]} pixels only: leave model.image_size out.")
+        config.pretrained_cfg = settings | {"input_size": [3, size, size], "crop_pct": 1.0}
+        return {}
+    own = getattr(config, "image_size", None)
+    if pretrained and own is not None and own != size:
+        raise UserError(f"The pretrained positions of {name!r} are for {own} pixels: leave model.image_size out.")
+    if own is not None:
+        config.image_size = size
+    processor = AutoImageProcessor.from_pretrained(name)
+    key = "shortest_edge" if dict(processor.size).get("shortest_edge") else None
+    changes: dict[str, Any] = {"size": {key: size} if key else {"height": size, "width": size}}
+    if getattr(processor, "crop_size", None):
+        changes["crop_size"] = {"height": size, "width": size}
+    return changes
+
+
+def _pretrained(name: str, config: Any) -> PreTrainedModel:
+    """Weights into the model of `config`; only the head may be new."""
+    model, info = AutoModelForImageClassification.from_pretrained(
+        name, config=config, ignore_mismatched_sizes=True, output_loading_info=True
+    )
+    own = {id(p) for p in head_of(model).parameters()}
+    head_keys = {key for key, p in model.named_parameters() if id(p) in own}
+    new = {item[0] if isinstance(item, tuple) else item for item in [*info["missing_keys"], *info["mismatched_keys"]]}
+    bare = {key.removeprefix("timm_model.") for key in head_keys}
+    foreign = sorted(key for key in new if key.removeprefix("timm_model.") not in bare)
+    if foreign:
+        raise UserError(f"The weights of {name!r} do not fit its config: {', '.join(foreign[:3])} would be random.")
+    return model
+
+
+def head_of(model: PreTrainedModel) -> nn.Linear:
+    """The classifier: the last linear layer that ends in one output per label."""
+    linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == model.config.num_labels]
+    if not linear:
+        raise UserError(f"{type(model).__name__} has no linear classifier with {model.config.num_labels} outputs.")
+    return linear[-1]
+
+
+def _select_head_rows(model: PreTrainedModel, rows: list[int], labels: Sequence[str]) -> None:
+    """Keep these rows of the classifier, in this order, and name them."""
+    head = head_of(model)
+    with torch.no_grad():
+        head.weight = nn.Parameter(head.weight[rows].clone())
+        if head.bias is not None:
+            head.bias = nn.Parameter(head.bias[rows].clone())
+    head.out_features = len(rows)
+    _name_labels(model.config, labels)
+    model.num_labels = len(rows)
+    if hasattr(model, "timm_model"):
+        model.timm_model.num_classes = len(rows)
+
+
+def save_model(model: PreTrainedModel, processor: Any, folder: Path) -> None:
+    """Write config.json, model.safetensors and the processor's settings, so that `pipeline(model=folder)` works."""
+    model.save_pretrained(folder)
+    if not isinstance(processor, TimmWrapperImageProcessor):  # whose settings are in the model's config.json
+        processor.save_pretrained(folder)
+    # timm configs keep only `label_names`; ONNX Runtime's classes read `id2label`, and die without it.
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config |= {"id2label": {str(i): n for i, n in model.config.id2label.items()}, "label2id": model.config.label2id}
+    write_text(path, json.dumps(config, indent=2) + "\n")

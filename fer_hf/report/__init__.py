@@ -1,0 +1,5 @@
+"""The report of a run: figures and model card, drawn from metrics.json alone."""
+
+from fer_hf.report.card import write_report
+
+__all__ = ["write_report"]

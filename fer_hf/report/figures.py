@@ -1,0 +1,179 @@
+"""The figures of the model card: confusion matrix, per-class bars, learning curves, reliability diagram.
+
+Each function is pure: a section of `metrics.json` in, a Matplotlib `Figure` out. Nothing touches pyplot, so no global
+state is left behind and no display is needed. Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/) and
+`cividis`, which people with a colour-vision deficiency can tell apart; the bars and lines differ in more than hue.
+Figures are seven inches wide, so that their text is still readable at the width of a README.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
+STYLE: Any = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": "#DDDDDD",
+    "legend.frameon": False,
+    "text.parse_math": False,  # a dollar sign in the name of a class is a dollar sign
+}
+PERCENT = PercentFormatter(xmax=1, decimals=0)
+
+
+def _title(what: str, evaluation: dict[str, Any]) -> str:
+    return f"{what}: {evaluation['dataset']}, {evaluation['split']} split ({evaluation['images']:,} images)"
+
+
+@matplotlib.rc_context(STYLE)
+def confusion_matrix_figure(evaluation: dict[str, Any], labels: Sequence[str]) -> Figure:
+    """True class by predicted class: the share of the true class (colour, percent) and the count below it.
+
+    `evaluation["confusion_matrix"]` is (K, K) counts, a row for each true class; `labels` names the K classes.
+    """
+    counts = np.asarray(evaluation["confusion_matrix"], dtype=float)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(7, 5.8), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="cividis", norm=Normalize(0, 1), aspect="auto")
+    for row, column in np.ndindex(*shares.shape):
+        colour = "black" if shares[row, column] > 0.5 else "white"
+        at = (column, row)
+        centred: dict[str, Any] = {"color": colour, "ha": "center", "textcoords": "offset points"}
+        axes.annotate(f"{shares[row, column]:.0%}", at, xytext=(0, 1), va="bottom", fontsize=11, **centred)
+        axes.annotate(f"{counts[row, column]:,.0f}", at, xytext=(0, -2), va="top", fontsize=8, **centred)
+    axes.set_xticks(range(len(labels)), labels)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    figure.suptitle(_title("Confusion matrix", evaluation), fontsize=11)
+    bar = figure.colorbar(image, ax=axes, format=PERCENT, shrink=0.8, label="share of the true class (row)")
+    bar.outline.set_visible(False)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def per_class_figure(evaluation: dict[str, Any], labels: Sequence[str]) -> Figure:
+    """Precision, recall and F1 of each class as bars, with the number of its images (support) under its name."""
+    scores = [evaluation["per_class"][label] for label in labels]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(labels))
+    for offset, metric, name, colour in ((-1, "precision", "precision", BLUE), (0, "recall", "recall", ORANGE)):
+        axes.bar(places + 0.27 * offset, [score[metric] for score in scores], 0.25, label=name, color=colour)
+    bars = axes.bar(places + 0.27, [score["f1"] for score in scores], 0.25, label="F1", color=GREEN, hatch="///")
+    for bar in bars:
+        bar.set(edgecolor="white", linewidth=0)
+    shown = axes.bar_label(bars, [f"{score['f1']:.0%}" for score in scores], padding=3, fontsize=8, color="#00664B")
+    for text in shown:
+        text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8})
+    mean = evaluation["macro_f1"]
+    axes.axhline(mean, color=GREY, linestyle="--", linewidth=1, zorder=0.6, label=f"macro F1, {mean:.1%}")
+    axes.set_yticks(np.linspace(0, 1, 6))
+    axes.set_xticks(places, [f"{label}\n{score['support']:,}" for label, score in zip(labels, scores, strict=True)])
+    axes.set(ylim=(0, 1.06), xlabel="class, and its number of images")
+    axes.yaxis.set_major_formatter(PERCENT)
+    axes.tick_params(axis="x", length=0)
+    axes.grid(axis="y")
+    figure.suptitle(_title("Scores by class", evaluation), fontsize=11)
+    figure.legend(loc="outside lower center", ncols=4)
+    return figure
+
+
+def _curve(axes: Axes, history: Sequence[dict[str, Any]], key: str, **style: Any) -> None:
+    """Draw one column of the history; epochs that lack the figure are left out."""
+    points = [(entry["epoch"], entry[key]) for entry in history if entry.get(key) is not None]
+    if points:
+        axes.plot(*zip(*points, strict=True), markersize=4, **style)
+
+
+@matplotlib.rc_context(STYLE)
+def learning_curves_figure(training: dict[str, Any], dataset: str) -> Figure:
+    """Loss (training and validation), and accuracy and macro F1 on the validation split, by epoch.
+
+    `training` is that section of `metrics.json`; a dotted line marks the epoch whose weights were kept.
+    """
+    history, best = training["history"], training.get("best")
+    figure = Figure(figsize=(7, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _curve(left, history, "train_loss", label="training", color=BLUE, marker="o")
+    _curve(left, history, "validation_loss", label="validation", color=VERMILION, marker="s", linestyle="--")
+    _curve(right, history, "accuracy", label="accuracy", color=BLUE, marker="o")
+    _curve(right, history, "macro_f1", label="macro F1", color=ORANGE, marker="s", linestyle="--")
+    left.set_title("Loss")
+    right.set_title("Scores on the validation split")
+    right.yaxis.set_major_formatter(PERCENT)
+    for axes in (left, right):
+        if best:
+            axes.axvline(
+                best["epoch"], color=GREY, linestyle=":", linewidth=1.5, label=f"best: epoch {best['epoch']:g}"
+            )
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid()
+        axes.legend()
+    figure.suptitle(f"Learning curves: {dataset}, training and validation splits", fontsize=11)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def reliability_figure(evaluation: dict[str, Any]) -> Figure:
+    """Accuracy against confidence (above), and how many images have each confidence (below).
+
+    `evaluation["reliability"]` holds one entry per bin of confidence: its mean `confidence` and `accuracy` in [0, 1],
+    and the `count` of its images; empty bins are left out. After Guo et al., https://arxiv.org/abs/1706.04599.
+    """
+    bins = [entry for entry in evaluation["reliability"] if entry["count"]]
+    confidence, accuracy, count = (np.array([b[key] for b in bins]) for key in ("confidence", "accuracy", "count"))
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    above.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
+    above.vlines(confidence, accuracy, confidence, color=VERMILION, alpha=0.5, linewidth=5, label="gap")
+    above.plot(confidence, accuracy, color=BLUE, marker="o", label="this model")
+    error = evaluation["expected_calibration_error"]
+    above.text(0.98, 0.04, f"expected calibration error: {error:.1%}", transform=above.transAxes, ha="right")
+    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+    above.yaxis.set_major_formatter(PERCENT)
+    above.legend(loc="upper left")
+    width = min([0.05, *(0.85 * np.diff(confidence))])  # bars stand at the mean of their bin and must not overlap
+    below.bar(confidence, count / max(count.sum(), 1), width=width, color=BLUE)
+    below.set(xlabel="confidence (probability of the predicted class)", ylabel="share of images")
+    below.xaxis.set_major_formatter(PERCENT)
+    below.yaxis.set_major_formatter(PERCENT)
+    for axes in (above, below):
+        axes.grid()
+    figure.suptitle(_title("Reliability", evaluation), fontsize=11)
+    return figure
+
+
+def write_figures(
+    folder: Path, evaluation: dict[str, Any], labels: Sequence[str], training: dict[str, Any] | None
+) -> list[str]:
+    """Write the PNG files at 150 dpi and return the stems of their names, without the curves if there is no history.
+
+    Curves of an earlier run that lie in `folder` are removed in that case. Raises `OSError` when it cannot be written.
+    """
+    figures = {
+        "confusion_matrix": confusion_matrix_figure(evaluation, labels),
+        "per_class": per_class_figure(evaluation, labels),
+        "reliability": reliability_figure(evaluation),
+    }
+    if training and training.get("history"):
+        figures["learning_curves"] = learning_curves_figure(training, evaluation["dataset"])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "learning_curves.png").unlink(missing_ok=True)
+    for name, figure in figures.items():
+        with matplotlib.rc_context(STYLE):  # ticks are made while drawing
+            figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
+    return list(figures)

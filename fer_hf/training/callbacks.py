@@ -1,0 +1,116 @@
+"""Trainer callbacks: when checkpoints are due, how long training took, and what the terminal shows."""
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
+
+
+class CheckpointAfterEvaluation(TrainerCallback):
+    """At the end of an epoch: evaluate first, then save.
+
+    The Trainer saves the epoch's last step before it evaluates; a run that is killed in between would resume in the next
+    epoch and never look at this one, and could end with another best model.
+    """
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.epoch == int(state.epoch) or control.should_training_stop:
+            control.should_save = False
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        control.should_log = True  # so that no logged loss spans two epochs
+        control.should_save = True
+
+
+class Clock(TrainerCallback, ExportableState):
+    """Seconds and images of training, over all resumes: its state travels in the checkpoints."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.train_seconds = 0.0
+        self.resumed_at_steps: list[int] = []
+        self._start = self._mark = 0.0
+
+    def state(self) -> dict[str, Any]:
+        now = time.monotonic()
+        return {
+            "args": {},
+            "attributes": {
+                "seconds": self.seconds + (now - self._start if self._start else 0.0),
+                "train_seconds": self.train_seconds + (now - self._mark if self._mark else 0.0),
+                "resumed_at_steps": self.resumed_at_steps,
+            },
+        }
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._start = time.monotonic()
+        if state.global_step:
+            self.resumed_at_steps = [*self.resumed_at_steps, state.global_step]
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._mark = time.monotonic()
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.train_seconds += time.monotonic() - self._mark
+        self._mark = 0.0
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.seconds += time.monotonic() - self._start
+        self._start = 0.0
+
+
+class ProgressLine(TrainerCallback):
+    """A bar with epoch, step, loss, images/s and time left, and a line for each evaluation."""
+
+    def __init__(self, console: Console, images_per_step: int):
+        self.console, self.images_per_step = console, images_per_step
+        self.loss = float("nan")
+        self.bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps  loss {task.fields[loss]}  {task.fields[rate]} images/s"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.first, self.began, self.header = state.global_step, time.monotonic(), False
+        self.bar.start()
+        self.task = self.bar.add_task(
+            "", total=state.max_steps, completed=state.global_step, epoch="1", loss="...", rate="..."
+        )
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.update(
+            self.task,
+            completed=state.global_step,
+            epoch=f"{state.epoch:.1f}/{state.num_train_epochs:g}",
+            loss=f"{self.loss:.3f}",
+            rate=f"{self._rate(state):.0f}",
+        )
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
+        self.loss = logs.get("loss", self.loss)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
+        if not self.header:
+            self.console.print(
+                "[bold]epoch   step   train loss   validation loss   accuracy   macro F1   images/s[/bold]"
+            )
+            self.header = True
+        self.console.print(
+            f"{state.epoch:5.1f} {state.global_step:6d} {self.loss:12.4f} {metrics['eval_loss']:17.4f}"
+            f" {metrics['eval_accuracy']:10.1%} {metrics['eval_macro_f1']:10.1%} {self._rate(state):10.0f}",
+            highlight=False,
+        )
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.stop()
+
+    def _rate(self, state: Any) -> float:
+        return (state.global_step - self.first) * self.images_per_step / max(time.monotonic() - self.began, 1e-9)

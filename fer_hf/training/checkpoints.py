@@ -1,0 +1,90 @@
+"""Checkpoints that can be trusted: written aside, hashed, flushed to disk, renamed; verified before a resume.
+
+The Trainer writes straight into `checkpoint-N` and resumes from the highest number whatever it holds: a missing
+optimiser file resumes silently and wrong. Here a checkpoint exists only whole, and its manifest says what whole means.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from fer_hf.run import write_text
+
+MANIFEST = "manifest.json"
+STAGING = ".staging"
+
+
+def seal(folder: Path) -> None:
+    """Write the manifest of a finished folder: size and SHA-256 of every file, all of it flushed to disk."""
+    files = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            os.fsync(file.fileno())
+        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": digest}
+    write_text(folder / MANIFEST, json.dumps(files, indent=1) + "\n")
+
+
+def defect(folder: Path, processes: int = 1) -> str | None:
+    """What is wrong with a checkpoint, in words; None when it holds exactly what its manifest says.
+
+    `processes` is the number that will resume: each needs its own random state.
+    """
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        return "it has no manifest"
+    try:
+        files = json.loads(manifest.read_text(encoding="utf-8"))
+    except ValueError:
+        return "its manifest is damaged"
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != expected["bytes"]:
+            return f"{name} has {path.stat().st_size} bytes instead of {expected['bytes']}"
+        with open(path, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
+                return f"{name} has changed since it was written"
+    states = sum(name.startswith("rng_state") for name in files)
+    if states != processes:
+        return f"it was written by {states} processes, and {processes} would resume"
+    return None
+
+
+def step_of(folder: Path) -> int:
+    """The optimiser step of `checkpoint-N`."""
+    return int(folder.name.rpartition("-")[2])
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """All `checkpoint-N` folders, oldest first, verified or not."""
+    return sorted((p for p in folder.glob("checkpoint-*") if p.name.rpartition("-")[2].isdigit()), key=step_of)
+
+
+def newest_sound(folder: Path, processes: int = 1) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that verifies, and a line for each newer one that was passed over."""
+    passed_over = []
+    for path in reversed(checkpoints(folder)):
+        reason = defect(path, processes)
+        if reason is None:
+            return path, passed_over
+        passed_over.append(f"{path.name}: {reason}")
+    return None, passed_over
+
+
+def publish(staged: Path, folder: Path, keep: int | None) -> None:
+    """Seal `staged` and rename it into `folder`; then remove all but the newest `keep` checkpoints."""
+    seal(staged)
+    target = folder / staged.name
+    if target.exists():  # an unsound one that a resume passed over, or the same step once more
+        shutil.rmtree(target)
+    os.replace(staged, target)
+    directory = os.open(folder, os.O_RDONLY)
+    os.fsync(directory)  # the rename itself
+    os.close(directory)
+    older = [p for p in checkpoints(folder) if step_of(p) <= step_of(target)]
+    for path in older[: -keep if keep else 0]:
+        shutil.rmtree(path)

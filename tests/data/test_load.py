@@ -1,0 +1,175 @@
+"""load_faces whatever the source: alignment, dropping, bad images, and the description for metrics.json."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+from PIL import Image
+
+from fer_hf.data import faces as faces_module
+from fer_hf.data.faces import load_faces
+from fer_hf.emotions import LABEL_SETS
+from fer_hf.errors import UserError
+
+
+def fill(
+    root: Path, classes: tuple[str, ...], count: int = 4, splits: tuple[str, ...] = ("train", "val", "test")
+) -> Path:
+    for split in splits:
+        for name in classes:
+            for number in range(count):
+                file = root / split / name / f"{number}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(np.full((8, 8), 10 * number, np.uint8)).save(file)
+    return root
+
+
+def test_describe_is_plain_json_without_machine_paths(tmp_path: Path) -> None:
+    root = fill(tmp_path / "my faces", ("Happy", "sadness", "contempt"))
+    (root / "train" / "Happy" / "0.png").write_bytes(b"no image")
+    Image.new("L", (8, 8)).save(root / "loose.png")
+    faces = load_faces(f"folder:{root}", "fer7", on_bad_image="skip")
+    described = faces.describe()
+    assert json.loads(json.dumps(described)) == described
+    assert str(tmp_path) not in json.dumps(described)
+    zeros = dict.fromkeys(LABEL_SETS["fer7"], 0)
+    notes = described.pop("notes")
+    assert described == {
+        "source": "folder",
+        "dataset": "my faces",
+        "hub_id": None,
+        "license": None,
+        "splits": {
+            "train": {"images": 7, "per_class": zeros | {"happy": 3, "sad": 4}},
+            "validation": {"images": 8, "per_class": zeros | {"happy": 4, "sad": 4}},
+            "test": {"images": 8, "per_class": zeros | {"happy": 4, "sad": 4}},
+        },
+        "skipped": ["train/Happy/0.png"],
+        "dropped": {"contempt": 12},
+    }
+    assert any("no images of angry, disgust, fear, neutral, surprise" in note for note in notes)
+
+
+@pytest.mark.parametrize("label_set", ["fer6", "fer8", ["sad", "Joy", "contempt"]])
+def test_labels_follow_the_label_set(tmp_path: Path, label_set: str | list[str]) -> None:
+    fill(tmp_path, ("contempt", "happiness", "sad"))
+    faces = load_faces(f"folder:{tmp_path}", label_set)
+    wanted = LABEL_SETS[label_set] if isinstance(label_set, str) else ("sad", "happy", "contempt")
+    assert faces.label_names == wanted
+    for data in faces.splits.values():
+        assert tuple(data.features["label"].names) == wanted
+        for row in data:
+            folder = row["id"].split("/")[1].replace("happiness", "happy")
+            assert wanted[row["label"]] == folder
+    assert faces.dropped.get("contempt", 0) == (12 if label_set == "fer6" else 0)
+
+
+def test_unknown_label_set_and_option(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.label_set: 'fer9' is not a label set"):
+        load_faces("toy", "fer9")
+    with pytest.raises(UserError, match=r"data\.label_set: 'smug'"):
+        load_faces("toy", ["smug", "sad"])
+    with pytest.raises(UserError, match=r"data\.on_bad_image is 'ignore'"):
+        load_faces("toy", on_bad_image="ignore")  # type: ignore[arg-type]
+
+
+def test_a_class_without_training_images(tmp_path: Path) -> None:
+    fill(tmp_path, ("happy", "sad"))
+    fill(tmp_path, ("fear",), splits=("test",))
+    with pytest.raises(UserError, match=r"no image of fear.*label_set=\[happy, sad\]"):
+        load_faces(f"folder:{tmp_path}")
+    faces = load_faces(f"folder:{tmp_path}", ["happy", "sad"])
+    assert faces.dropped["fear"] == 4
+
+
+def test_nothing_left(tmp_path: Path) -> None:
+    fill(tmp_path, ("happy", "sad"))
+    with pytest.raises(UserError, match="no train split"):
+        load_faces(f"folder:{tmp_path}", ["fear", "angry"])
+    with pytest.raises(UserError, match="at least two classes"):
+        load_faces(f"folder:{tmp_path}", ["happy", "angry"])
+
+
+def broken_files(root: Path) -> list[str]:
+    """Four kinds of damage, in the validation split."""
+    folder = root / "val" / "happy"
+    for name in ("cut.jpg", "cut.png"):
+        Image.effect_noise((64, 64), 50).save(folder / name)
+        (folder / name).write_bytes((folder / name).read_bytes()[:-300])
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "text.jpg").write_text("<html>not found</html>")
+    return [f"val/happy/{name}" for name in ("cut.jpg", "cut.png", "empty.png", "text.jpg")]
+
+
+def test_bad_images(tmp_path: Path) -> None:
+    fill(tmp_path, ("happy", "sad"))
+    bad = broken_files(tmp_path)
+    with pytest.raises(UserError, match=r"val/happy/cut\.jpg: .*truncated.* 4 image\(s\) cannot.*on_bad_image=skip"):
+        load_faces(f"folder:{tmp_path}")
+    faces = load_faces(f"folder:{tmp_path}", on_bad_image="skip")
+    assert faces.skipped == bad
+    assert {split: len(data) for split, data in faces.splits.items()} == {"train": 8, "validation": 8, "test": 8}
+    assert "4 unreadable image(s) were left out." in faces.notes
+    assert len(load_faces(f"folder:{tmp_path}", check_images=False).splits["validation"]) == 12
+
+
+def test_the_same_name_in_two_splits(tmp_path: Path) -> None:
+    """A bad image takes no good one of the same id with it."""
+    fill(tmp_path, ("happy", "sad"))
+    data = load_faces(f"folder:{tmp_path}").splits
+    same = {split: data[split].remove_columns("id").add_column("id", list("abcdefgh")) for split in ("train", "test")}
+    Path(tmp_path / "test" / "happy" / "1.png").write_bytes(b"")
+    assert {split: list(found) for split, found in faces_module.unreadable(same).items()} == {"test": ["b"]}
+
+
+def test_decompression_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, ("happy", "sad"))
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 20)  # 64 pixels are more than twice as many
+    with pytest.raises(UserError, match="decompression bomb"):
+        load_faces(f"folder:{tmp_path}")
+
+
+def test_progress_appears_late_on_stderr_and_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the captured stream for a terminal
+    fill(tmp_path, ("happy", "sad"))
+    load_faces(f"folder:{tmp_path}")
+    assert "Checking" not in capsys.readouterr().err
+    monkeypatch.setattr(faces_module, "PATIENCE", -1.0)
+    load_faces(f"folder:{tmp_path}")
+    captured = capsys.readouterr()
+    assert "Checking images" in captured.err
+    assert "Checking" not in captured.out
+
+
+def test_toy() -> None:
+    faces = load_faces("toy", "fer8")
+    assert (faces.source, faces.dataset) == ("toy", "procedural faces (toy)")
+    assert any("drawings" in note for note in faces.notes)
+    assert any("no images of contempt" in note for note in faces.notes)
+    assert faces.splits["train"].column_names == ["image", "label", "id"]
+    train = faces.describe()["splits"]["train"]
+    assert train["images"] == sum(train["per_class"].values())
+    assert train["per_class"]["contempt"] == 0
+    assert all(count > 0 for name, count in train["per_class"].items() if name != "contempt")
+
+
+def test_unknown_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "faces", ("happy",))
+    (tmp_path / "my.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    for source, hint in {
+        "faces": "did you mean folder:faces",
+        "my.csv": "did you mean fer2013:my.csv",
+        "someone/faces": "Did you mean hub:someone/faces",
+        "fer2012:x": "use toy, fer2013:PATH",
+        "fer2013": "use toy, fer2013:PATH",
+        "folder:": "use toy, fer2013:PATH",
+        "": "use toy, fer2013:PATH",
+    }.items():
+        with pytest.raises(UserError, match=hint) as caught:
+            load_faces(source)
+        assert repr(source) in str(caught.value)

@@ -1,0 +1,120 @@
+"""The figures hold the numbers they were given, can be read at the width of a README, and leave no global state."""
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer_hf.report.figures import (
+    STYLE,
+    confusion_matrix_figure,
+    learning_curves_figure,
+    per_class_figure,
+    reliability_figure,
+    write_figures,
+)
+
+LABELS = ["angry", "disgust", "sur$prise$"]
+COUNTS = [[6, 1, 3], [0, 0, 0], [4, 1000, 6]]
+EVALUATION = {
+    "dataset": "FER2013",
+    "split": "validation",
+    "images": 1020,
+    "macro_f1": 0.4321,
+    "expected_calibration_error": 0.0512,
+    "confusion_matrix": COUNTS,
+    "per_class": {
+        "angry": {"precision": 0.6, "recall": 0.5, "f1": 0.55, "support": 10},
+        "disgust": {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0},
+        "sur$prise$": {"precision": 0.9, "recall": 0.25, "f1": 0.375, "support": 1010},
+    },
+    "reliability": [
+        {"confidence": 0.35, "accuracy": 0.4, "count": 20},
+        {"confidence": 0.0, "accuracy": 0.0, "count": 0},
+        {"confidence": 0.75, "accuracy": 0.6, "count": 980},
+        {"confidence": 0.77, "accuracy": 0.7, "count": 20},
+    ],
+}
+TRAINING = {
+    "history": [
+        {"epoch": 1.0, "train_loss": 1.7, "validation_loss": 1.5, "accuracy": 0.41, "macro_f1": 0.35},
+        {"epoch": 2.0, "train_loss": 1.4, "validation_loss": None, "accuracy": 0.5},
+        {"epoch": 3.0, "train_loss": 1.2, "validation_loss": 1.3, "accuracy": 0.55, "macro_f1": 0.5},
+    ],
+    "best": {"metric": "macro_f1", "value": 0.5, "epoch": 3.0, "step": 30},
+}
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
+
+
+def test_confusion_matrix_shows_shares_of_the_true_class_and_counts():
+    figure = confusion_matrix_figure(EVALUATION, LABELS)
+    shown = texts(figure)
+    assert "Confusion matrix: FER2013, validation split (1,020 images)" in shown
+    assert {"60%", "10%", "30%", "1,000", "99%"} <= set(shown)
+    shares = np.asarray(figure.axes[0].images[0].get_array())
+    np.testing.assert_allclose(shares.sum(axis=1), [1, 0, 1])  # a class without images is a row of zeros, not of NaN
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == LABELS
+
+
+def test_per_class_bars_have_the_heights_of_the_scores():
+    figure = per_class_figure(EVALUATION, LABELS)
+    axes = figure.axes[0]
+    heights = [[bar.get_height() for bar in container] for container in axes.containers]
+    scores = [EVALUATION["per_class"][label] for label in LABELS]
+    assert heights == [[score[metric] for score in scores] for metric in ("precision", "recall", "f1")]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["angry\n10", "disgust\n0", "sur$prise$\n1,010"]
+    assert "macro F1, 43.2%" in texts(figure)
+
+
+def test_learning_curves_draw_what_was_measured_and_mark_the_best_epoch():
+    figure = learning_curves_figure(TRAINING, "FER2013")
+    lines = {line.get_label(): line.get_xydata().tolist() for axes in figure.axes for line in axes.lines}
+    assert lines["training"] == [[1, 1.7], [2, 1.4], [3, 1.2]]
+    assert lines["validation"] == [[1, 1.5], [3, 1.3]]  # epochs without the figure are left out
+    assert lines["macro F1"] == [[1, 0.35], [3, 0.5]]
+    assert [x for x, _ in lines["best: epoch 3"]] == [3, 3]
+    assert "Learning curves: FER2013, training and validation splits" in texts(figure)
+
+
+def test_reliability_diagram_leaves_out_empty_bins_and_names_the_error():
+    figure = reliability_figure(EVALUATION)
+    above, below = figure.axes
+    (model,) = [line for line in above.lines if line.get_label() == "this model"]
+    assert model.get_xydata().tolist() == [[0.35, 0.4], [0.75, 0.6], [0.77, 0.7]]
+    bars = below.containers[0]
+    assert [bar.get_height() for bar in bars] == pytest.approx([20 / 1020, 980 / 1020, 20 / 1020])
+    assert bars[1].get_x() + bars[1].get_width() <= bars[2].get_x()  # bars do not overlap
+    assert "expected calibration error: 5.1%" in texts(figure)
+
+
+def test_written_files_are_small_and_wide_enough_and_change_no_global_state(tmp_path):
+    before = {key: matplotlib.rcParams[key] for key in STYLE}
+    names = write_figures(tmp_path, EVALUATION, LABELS, TRAINING)
+    assert {key: matplotlib.rcParams[key] for key in STYLE} == before != STYLE
+    assert sorted(names) == ["confusion_matrix", "learning_curves", "per_class", "reliability"]
+    for name in names:
+        file = tmp_path / f"{name}.png"
+        with Image.open(file) as image:
+            assert image.width == 1050
+            assert image.convert("L").getextrema() == (0, 255)  # something is drawn, on white
+        assert file.stat().st_size < 250_000
+
+
+@pytest.mark.parametrize("training", [None, {}, {"history": []}])
+def test_without_a_history_there_are_no_curves_not_even_old_ones(tmp_path, training):
+    (tmp_path / "learning_curves.png").write_bytes(b"old")
+    assert "learning_curves" not in write_figures(tmp_path, EVALUATION, LABELS, training)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "confusion_matrix.png",
+        "per_class.png",
+        "reliability.png",
+    ]
+
+
+def test_a_single_epoch_and_a_single_bin_can_be_drawn(tmp_path):
+    evaluation = EVALUATION | {"reliability": EVALUATION["reliability"][:1]}
+    training = {"history": TRAINING["history"][:1]}
+    assert len(write_figures(tmp_path, evaluation, LABELS, training)) == 4

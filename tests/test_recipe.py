@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import pytest
+
+from fer_hf.errors import UserError
+from fer_hf.recipe import Recipe, find_recipe, load_recipe, shipped_recipes, validate_recipe
+
+SHIPPED = sorted(str(path.relative_to(shipped_recipes())) for path in shipped_recipes().rglob("*.yaml"))
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_recipe_is_valid_and_says_how_to_run_it(name):
+    path = shipped_recipes() / name
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    header = "".join(line for line in path.read_text(encoding="utf-8").splitlines(True) if line.startswith("#"))
+    assert "fer-hf" in header or "fer_hf" in header
+    assert find_recipe(Path(name).with_suffix("")) == path
+
+
+def test_a_dumped_recipe_is_the_same_recipe(tmp_path):
+    recipe = load_recipe(write(tmp_path, "train:\n  learning_rate: 1e-3\n  dataloader_num_workers: 2\n"))
+    assert recipe.train.learning_rate == 0.001
+    assert recipe.train.passed_through == {"dataloader_num_workers": 2}
+    dumped = tmp_path / "recipe.yaml"
+    dumped.write_text(recipe.to_yaml(), encoding="utf-8")
+    assert load_recipe(dumped) == recipe
+    assert "split_seed: 0" in recipe.to_yaml()
+
+
+def test_overrides(tmp_path):
+    path = write(tmp_path, "data:\n  source: toy\n")
+    overrides = ["data.source=folder:/a b/c: d", "train.seed=7", "loss.class_weights=[1,2]", "augment.enabled=false"]
+    recipe = load_recipe(path, overrides)
+    assert recipe.data.source == "folder:/a b/c: d"
+    assert recipe.train.seed == 7
+    assert recipe.loss.class_weights == [1.0, 2.0]
+    assert recipe.augment.enabled is False
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.learning_rat=1", "Did you mean 'train.learning_rate'"),
+        ("train.dataloader_num_worker=1", "Did you mean 'train.dataloader_num_workers'"),
+        ("model.nam=x", "model.nam: unknown key. Did you mean 'model.name'"),
+        ("learning_rate=1", "Did you mean 'train.learning_rate'"),
+        ("data.label_smoothing=0.1", "Did you mean 'loss.label_smoothing'"),
+        ("train.seed=abc", "it is 'abc'"),
+        ("model.image_size=8", "greater than or equal to 16"),
+        ("augment.crop_scale=[2, 1]", "2.0 is above 1.0"),
+        ("export.int8=true", "export.onnx"),
+        ("train.fp16=true", "Use train.precision"),
+        ("train.output_dir=x", "The run folder decides it"),
+        ("loss.class_weights=some", "'balanced', but it is 'some'"),
+        ("data.source", "write section.key=value"),
+        ("a.b.c=1", "write section.key=value"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, override, message):
+    with pytest.raises(UserError) as error:
+        load_recipe(write(tmp_path, ""), [override])
+    assert message in str(error.value)
+
+
+def test_all_problems_are_listed_at_once():
+    with pytest.raises(UserError, match=r"(?s)model.pretrained.*train.seed"):
+        validate_recipe({"train": {"seed": "x"}, "model": {"pretrained": "perhaps"}})
+
+
+def test_a_missing_recipe_names_the_nearest():
+    with pytest.raises(UserError, match="Did you mean 'quickstart'"):
+        find_recipe("quikstart")
+    with pytest.raises(UserError, match="no recipe"):
+        find_recipe("../recipes/quickstart")
+
+
+@pytest.mark.parametrize("text", ["[1, 2", "- a\n- b\n", "a: !!python/object/apply:os.system [ls]"])
+def test_bad_yaml_is_refused(tmp_path, text):
+    with pytest.raises(UserError, match=r"mine\.yaml"):
+        load_recipe(write(tmp_path, text))
+
+
+def test_what_is_published_holds_no_path(tmp_path):
+    recipe = Recipe.model_validate({"data": {"source": f"fer2013:{tmp_path}"}, "model": {"name": str(tmp_path)}})
+    assert str(tmp_path) not in str(recipe.public())
+    assert recipe.public()["data"]["source"] == "fer2013:PATH"
+    assert Recipe.model_validate({"data": {"source": "hub:org/name"}}).public()["data"]["source"] == "hub:org/name"
