@@ -2,16 +2,13 @@
 
 - One push is one commit, so that the Hub never shows weights of one run with the card of another.
 - The card is uploaded as a plain file: the helpers of huggingface_hub for cards talk to a fixed address.
-- No path of the user's disk leaves the machine: text files are uploaded with such paths replaced by `PATH`.
+- No path of the user's disk leaves the machine: metrics.json holds none, and recipe.yaml is uploaded from there.
 - Pickles (`training_args.bin`, optimiser states) stay at home: nobody should have to unpickle to use a model.
 """
 
-import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
@@ -22,97 +19,20 @@ from fer_hf.errors import FerError, UserError
 from fer_hf.run import Run
 
 PICKLES_AND_LEFTOVERS = {".bin", ".pt", ".pth", ".pkl", ".tmp", ".part", ".lock"}
-TEXT = {".json", ".yaml", ".yml", ".md", ".txt", ".html"}
 LOG_IN = "Run `hf auth login`, or set HF_TOKEN, with a token that may write (https://huggingface.co/settings/tokens)."
-
-# The data sources that name a place on this disk, which may be a relative one (see `recipe.Data.source`).
-_SOURCE = r"(?P<{0}>fer2013|folder):"
-_PREFIX = r"(?:(?P<kind>[a-z]\w+):)?"
-_TOKEN = r"[^\s\"'`<>()\[\]{}|,;]"  # noqa: S105 - a word of a text, not a password
-_WHOLE = re.compile(
-    rf"{_PREFIX}(?:[A-Za-z]:[\\/]|\\\\|~[\w.-]*[\\/]|file://|/(?!/)).+|{_SOURCE.format('source')}(?=\S).+"
-)
-# Inside a text, an absolute path has two parts at least: `and/or`, `</td>`, `./figures/a.png` and URLs are none.
-_INSIDE = re.compile(
-    rf"(?<![\w/.+\\])(?<!base64,)"
-    rf"(?:{_PREFIX}(?:[A-Za-z]:[\\/]|~[\w.-]*/|file://|/(?=[\w.@+~-]+/)){_TOKEN}+|{_SOURCE.format('source')}{_TOKEN}+)"
-)
 
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """A file that a push sends: its name on the Hub, where it lies here, and how many bytes are sent."""
+    """A file that a push sends: its name on the Hub, and its content, or where that lies."""
 
     path_in_repo: str
-    local: Path
-    bytes: int
+    content: bytes | Path
 
-
-def redact(text: str, home: str = "") -> str:
-    """`text` with every path of this disk replaced by `PATH`: `fer2013:/home/me/fer.csv` becomes `fer2013:PATH`.
-
-    A one-line text that starts with a path is taken as one path, blanks included; within a longer text a path ends at
-    a blank or bracket. `home` is the user's home folder, which is found within a text even if its name has blanks.
-    URLs, `hub:org/name`, and relative paths (but for those of data sources) stay.
-    """
-    if whole := _WHOLE.fullmatch(text):
-        return _replacement(whole)
-    if len(home) > 1:
-        text = re.sub(rf"(?<![\w.]){re.escape(home)}(?=[\\/])", "~", text)
-    return _INSIDE.sub(_replacement, text)
-
-
-def _replacement(match: re.Match[str]) -> str:
-    kind = match["kind"] or match["source"]
-    return f"{kind}:PATH" if kind else "PATH"
-
-
-def redact_file(name: str, data: bytes, home: str = "") -> bytes:
-    """The bytes of a text file without paths of this disk (see `redact`); the very same bytes if there are none.
-
-    JSON and YAML are read and written again, so that each value is judged as a whole. Raises `UserError` when the
-    file is not what its suffix says.
-    """
-    try:
-        text = data.decode("utf-8")
-        if name.endswith(".json"):
-            value = json.loads(text)
-            clean = _redact_value(value, home)
-            return data if clean == value else (json.dumps(clean, indent=2, ensure_ascii=False) + "\n").encode()
-        if name.endswith((".yaml", ".yml")):
-            value = yaml.safe_load(text)
-            clean = _redact_value(value, home)
-            if clean == value and redact(text, home) == text:  # comments may name paths too
-                return data
-            return yaml.safe_dump(clean, sort_keys=False, allow_unicode=True).encode()
-    except (ValueError, yaml.YAMLError) as error:
-        raise UserError(
-            f"{name} cannot be read, so it is not uploaded: {error}. Make it again with `fer-hf`."
-        ) from error
-    return redact(text, home).encode()
-
-
-def _redact_value(value: Any, home: str) -> Any:
-    if isinstance(value, str):
-        return redact(value, home)
-    if isinstance(value, list):
-        return [_redact_value(item, home) for item in value]
-    if not isinstance(value, dict):
-        return value
-    clean: dict[Any, Any] = {}
-    for key, item in value.items():
-        name = redact(key, home) if isinstance(key, str) else key
-        while name in clean:  # two folders may become one name: keep the figures of both
-            name += "'"
-        clean[name] = _redact_value(item, home)
-    return clean
-
-
-def _content(local: Path) -> bytes | Path:
-    """What is sent of a file: text redacted, everything else as it lies there."""
-    if local.suffix not in TEXT:
-        return local
-    return redact_file(local.name, local.read_bytes(), os.path.expanduser("~"))
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+        return self.content.stat().st_size if isinstance(self.content, Path) else len(self.content)
 
 
 def plan(run: Run) -> list[PlannedFile]:
@@ -127,18 +47,15 @@ def plan(run: Run) -> list[PlannedFile]:
         )
     if not (run.model / "README.md").is_file():
         raise UserError(f"{str(run.path)!r} has no model card, model/README.md. Run `fer-hf report {run.path}` first.")
-    found = {}
+    found: dict[str, bytes | Path] = {}
     for path in run.model.rglob("*"):
         name = path.relative_to(run.model)
         hidden = any(part.startswith(".") or part == "__pycache__" for part in name.parts)
         if path.is_file() and not hidden and path.suffix not in PICKLES_AND_LEFTOVERS and not path.name.endswith("~"):
             found[name.as_posix()] = path
-    found |= {path.name: path for path in (run.recipe_file, run.metrics_file) if path.is_file()}
-    return [PlannedFile(name, path, _size(_content(path))) for name, path in sorted(found.items())]
-
-
-def _size(content: bytes | Path) -> int:
-    return content.stat().st_size if isinstance(content, Path) else len(content)
+    found["metrics.json"] = run.metrics_file
+    found["recipe.yaml"] = yaml.safe_dump(run.metrics()["recipe"], sort_keys=False, allow_unicode=True).encode()
+    return [PlannedFile(name, content) for name, content in sorted(found.items())]
 
 
 def push(
@@ -176,7 +93,7 @@ def push(
                 f"in its settings ({constants.ENDPOINT}/{repo_id}/settings), choose another name, or "
                 "leave out --private."
             )
-        operations = [CommitOperationAdd(path_in_repo=f.path_in_repo, path_or_fileobj=_content(f.local)) for f in files]
+        operations = [CommitOperationAdd(path_in_repo=f.path_in_repo, path_or_fileobj=f.content) for f in files]
         return api.create_commit(repo_id, operations, commit_message=message).commit_url
     except FerError:
         raise

@@ -5,7 +5,7 @@ Design:
   evaluation then gives what the processor itself gives, only in batches.
 - Images stay uint8, grey ones with a single channel, until the last moment.
 - Training composes crop, flip, rotation and resize into one sampling grid, so pixels are interpolated once.
-- Randomness is keyed: row `index` of a table drawn from (seed, epoch) holds everything image `index` needs in that epoch.
+- Randomness is keyed: row `index` of a table drawn from (seed, epoch) holds all that image `index` needs then.
 """
 
 import math
@@ -158,7 +158,7 @@ def normalise(images: Tensor, spec: ImageSpec) -> Tensor:
 
 
 class EvalTransform:
-    """uint8 `(B, C, H, W)`, or a list of `(C, H, W)`, to float32 `pixel_values` `(B, 3, h, w)`, as the processor does."""
+    """uint8 `(B, C, H, W)`, or a list of `(C, H, W)`, to float32 `pixel_values` `(B, 3, h, w)`, as the processor."""
 
     def __init__(self, spec: ImageSpec):
         self.spec = spec

@@ -42,8 +42,8 @@ class Model(Section):
 class Data(Section):
     source: str = "toy"
     """`toy`, `fer2013:PATH`, `folder:PATH` or `hub:org/name`."""
-    label_set: Literal["fer6", "fer7", "fer8"] = "fer7"
-    """Which emotions, in alphabetical order; images of other emotions are dropped and counted."""
+    label_set: Literal["fer6", "fer7", "fer8"] | list[str] = "fer7"
+    """Which emotions, by set or by name; images of other emotions are dropped and counted."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the training images set aside, stratified, when the source has no validation split."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -285,13 +285,9 @@ def _problem(item: Any) -> str:
 
 def _nearest(location: tuple[int | str, ...]) -> str:
     """The known key nearest to an unknown one, in its own section first."""
-    section = Recipe.model_fields.get(str(location[0])) if len(location) > 1 else None
-    own = list(section.annotation.model_fields) if section and hasattr(section.annotation, "model_fields") else []
-    everywhere = {
-        key: f"{name}.{key}"
-        for name, field in Recipe.model_fields.items()
-        for key in getattr(field.annotation, "model_fields", {})
-    }
+    keys = {name: list(getattr(field.annotation, "model_fields", ())) for name, field in Recipe.model_fields.items()}
+    own = keys.get(str(location[0]), []) if len(location) > 1 else []
+    everywhere = {key: f"{name}.{key}" for name, section in keys.items() for key in section}
     wanted = str(location[-1])
     if wanted in everywhere:
         return f" Did you mean {everywhere[wanted]!r}?"

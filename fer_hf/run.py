@@ -18,6 +18,11 @@ import psutil
 
 from fer_hf.errors import UserError
 
+PACKAGES = (
+    *("accelerate", "datasets", "evaluate", "fer_hf", "huggingface_hub", "numpy", "onnxruntime", "optimum"),
+    *("pillow", "scikit-learn", "timm", "torch", "torchvision", "transformers"),
+)
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a file aside, flush it to disk and rename it into place: a reader never sees half of it."""
@@ -34,10 +39,8 @@ def write_text(path: Path, text: str) -> None:
 
 def environment(seed: int | None = None) -> dict[str, Any]:
     """What a run depended on: versions, hardware, git commit of the code, seed. No names of people or folders."""
-    packages = ("accelerate", "datasets", "evaluate", "fer_hf", "huggingface_hub", "numpy", "onnxruntime", "optimum")
-    packages += ("pillow", "scikit-learn", "timm", "torch", "torchvision", "transformers")
     versions = {}
-    for name in packages:
+    for name in PACKAGES:
         with suppress(PackageNotFoundError):
             versions[name] = version(name)
     gpu = None

@@ -12,7 +12,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 sys.path.insert(0, str(Path(__file__).parent))
 
-from hub_server import hub  # noqa: E402, F401
+from hub_server import hub  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
 

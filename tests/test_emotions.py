@@ -28,7 +28,7 @@ def test_canonical(name, expected):
 
 
 def test_canonical_refuses_with_the_nearest_name():
-    with pytest.raises(LabelError, match="'suprise' is not an emotion. Did you mean 'surprise'"):
+    with pytest.raises(LabelError, match=r"'suprise' is not an emotion\. Did you mean 'surprise'"):
         canonical("suprise")
 
 

@@ -7,7 +7,6 @@ metrics.json. All processes of a launch evaluate together; the main one alone ex
 import re
 import warnings
 from pathlib import Path
-from typing import Any
 
 import datasets
 import transformers
@@ -36,7 +35,7 @@ def quiet_libraries() -> None:
 
 
 def load(recipe: Recipe, source: str | None = None, labels: tuple[str, ...] | None = None) -> Faces:
-    """The faces of a recipe, or of another source; the main process goes first and fills the caches."""
+    """The faces of a recipe, or of another source, to evaluate on; the main process goes first and fills the caches."""
     data = recipe.data
     with PartialState().main_process_first():
         return load_faces(
@@ -46,6 +45,7 @@ def load(recipe: Recipe, source: str | None = None, labels: tuple[str, ...] | No
             test_fraction=data.test_fraction,
             seed=data.split_seed,
             on_bad_image=data.on_bad_image,
+            training=source is None,
         )
 
 

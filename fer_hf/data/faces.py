@@ -5,9 +5,9 @@ outside the label set, decode every image once, set missing splits aside, refuse
 """
 
 import io
+import math
 import os
 import re
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,17 +17,15 @@ from typing import Any, Literal
 import numpy as np
 import PIL.Image
 from datasets import ClassLabel, Dataset, DatasetDict, Image
-from rich.console import Console
-from rich.progress import Progress
 
 from fer_hf.data import fer2013, folder, hub, toy
 from fer_hf.data.splits import Raw, add_missing
 from fer_hf.emotions import EMOTIONS, LabelError, label_names
 from fer_hf.errors import UserError
+from fer_hf.progress import track
 
 READERS = {"fer2013": fer2013.read, "folder": folder.read, "hub": hub.read}
 SOURCES = "toy, fer2013:PATH, folder:PATH, hub:org/name or hub:org/name@revision"
-PATIENCE = 2.0  # seconds before a progress bar appears
 
 
 @dataclass(frozen=True)
@@ -75,12 +73,14 @@ def load_faces(
     seed: int = 0,
     on_bad_image: Literal["error", "skip"] = "error",
     check_images: bool = True,
+    training: bool = True,
 ) -> Faces:
     """The faces of a source, with the labels of `label_set`.
 
     `source` is `toy`, `fer2013:PATH`, `folder:PATH`, `hub:org/name` or `hub:org/name@revision`. The fractions and the
     seed matter only where the source lacks a split. With `check_images` every image is decoded once; unreadable images
-    and records raise, or are left out with `on_bad_image="skip"`. Nothing else depends on `seed`: the toy faces are
+    and records raise, or are left out with `on_bad_image="skip"`. Without `training`, a source may lack a train split,
+    and then has just the splits that it has. Nothing else depends on `seed`: the toy faces are
     always the same.
 
     Raises `UserError` for an unknown source, a class that is no emotion, unreadable images, an empty split, and a class
@@ -120,11 +120,15 @@ def load_faces(
         raw.notes.append(f"{len(bad):,} unreadable image(s) were left out.")
         aligned |= {split: _without(aligned[split], found) for split, found in unread.items()}
 
-    try:
-        splits, notes = add_missing(aligned, validation_fraction, test_fraction, seed)
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from error
-    notes += _check_classes(splits, names, known, source)
+    splits, notes = aligned, list[str]()
+    if training or "train" in aligned:
+        try:
+            splits, notes = add_missing(aligned, validation_fraction, test_fraction, seed)
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from error
+        notes += _check_classes(splits, names, known, source)
+    if not splits:
+        raise UserError(f"{source}: there are no images of {', '.join(names)}.")
     return Faces(
         DatasetDict(splits),
         names,
@@ -210,23 +214,15 @@ def unreadable(splits: dict[str, Dataset]) -> dict[str, dict[str, str]]:
     Every image is decoded once, in threads; a progress bar appears when that takes long.
     """
     bad: dict[str, dict[str, str]] = {}
-    progress = Progress(console=Console(stderr=True), transient=True)
-    task = progress.add_task("Checking images", total=sum(map(len, splits.values())))
     threads = min(os.cpu_count() or 1, 16)
-    begin = time.monotonic()
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            for split, data in splits.items():
-                for batch in data.cast_column("image", Image(decode=False)).iter(1024):
-                    pairs = list(zip(batch["id"], batch["image"], strict=True))
-                    for found in pool.map(_unreadable_of, [pairs[start::threads] for start in range(threads)]):
-                        if found:
-                            bad.setdefault(split, {}).update(found)
-                    progress.advance(task, len(pairs))
-                    if time.monotonic() - begin > PATIENCE:
-                        progress.start()
-    finally:
-        progress.stop()
+    with ThreadPoolExecutor(threads) as pool:
+        for split, data in splits.items():
+            raw = data.cast_column("image", Image(decode=False))
+            for batch in track(raw.iter(1024), f"checking {split} images", math.ceil(len(data) / 1024)):
+                pairs = list(zip(batch["id"], batch["image"], strict=True))
+                for found in pool.map(_unreadable_of, [pairs[start::threads] for start in range(threads)]):
+                    if found:
+                        bad.setdefault(split, {}).update(found)
     return {split: dict(sorted(found.items())) for split, found in bad.items()}
 
 

@@ -79,9 +79,9 @@ def quantise(
 ) -> dict[str, Any]:
     """Write `onnx/model_int8.onnx`: static, QDQ, per channel, calibrated on the images of `calibration`."""
     require_optimum()
+    from onnxruntime.quantization.shape_inference import quant_pre_process
     from optimum.onnxruntime import ORTQuantizer
     from optimum.onnxruntime.configuration import AutoCalibrationConfig, AutoQuantizationConfig
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
     settings = AutoQuantizationConfig.avx512_vnni(is_static=True, per_channel=True)
     settings.reduce_range = not has_vnni()

@@ -50,7 +50,7 @@ def predict_logits(
 
 
 def write_predictions(path: Path, dataset: Dataset, logits: np.ndarray) -> None:
-    """Parquet with `id`, `label` (a ClassLabel, so that the names travel along), `logits`, and any attribute columns."""
+    """Parquet with `id`, `label` (a ClassLabel, so that names travel along), `logits`, and any attribute columns."""
     label: ClassLabel = dataset.features["label"]
     columns = dataset.remove_columns("image").to_dict() | {"logits": logits.tolist()}
     others = {name: feature for name, feature in dataset.features.items() if name != "image"}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -30,8 +30,8 @@ from fer_hf.run import write_text
 
 CONTAMINATED = "dima806/facial_emotions_image_detection"
 CONTAMINATION_NOTE = (
-    f"`{CONTAMINATED}` was very probably trained on FER2013's own test images (its card reports a balanced test set with "
-    "disgust recall 1.0, which fits over-sampling before the split). FER2013 scores that start from it are inflated; "
+    f"`{CONTAMINATED}` was very probably trained on FER2013's own test images (its card reports a balanced test "
+    "set with disgust recall 1.0, which fits over-sampling before the split). FER2013 scores that start from it are inflated; "
     "compare with a control from `google/vit-base-patch16-224-in21k`."
 )
 
@@ -88,7 +88,8 @@ def load_model(
     is_timm = not Path(name).is_dir() and timm.is_model(timm_name)
     if is_timm and not pretrained:
         return _random_timm(timm_name, _wanted(name, labels), image_size, dropout)
-    hub_id = timm.get_pretrained_cfg(timm_name).hf_hub_id if is_timm else name
+    cfg = timm.get_pretrained_cfg(timm_name) if is_timm else None
+    hub_id = cfg.hf_hub_id if cfg else name
     if is_timm and not hub_id:
         raise UserError(f"timm has no weights for {timm_name!r}: choose another tag, or set model.pretrained=false.")
     try:
@@ -98,7 +99,8 @@ def load_model(
         hint = f" timm models of a similar name: {', '.join(near)}." if near else ""
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"The model {name!r} could not be loaded: it is no local folder or timm model, and the Hub gave: {reason}{hint}"
+            f"The model {name!r} could not be loaded: it is no local folder or timm model, and the Hub gave: "
+            f"{reason}{hint}"
         ) from error
 
 
@@ -122,7 +124,7 @@ def _name_labels(config: Any, labels: Sequence[str]) -> None:
 
 def _random_timm(name: str, labels: Sequence[str], image_size: int | None, dropout: dict[str, float]) -> Loaded:
     """A timm architecture with timm's own random initialisation."""
-    cfg = timm.get_pretrained_cfg(name)
+    cfg: Any = timm.get_pretrained_cfg(name)
     keys = ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "fixed_input_size")
     settings = {k: v for k, v in cfg.to_dict().items() if k in keys}
     extra: dict[str, Any] = dict(dropout)
@@ -168,10 +170,7 @@ def _load_hub(
         processor = TimmWrapperImageProcessor(pretrained_cfg=config.pretrained_cfg, architecture=config.architecture)
     else:
         processor = AutoImageProcessor.from_pretrained(name, **processor_changes)
-    if pretrained:
-        model = _pretrained(name, config)
-    else:
-        model = AutoModelForImageClassification.from_config(config)
+    model = _pretrained(name, config) if pretrained else AutoModelForImageClassification.from_config(config)
     if not keeps_head and len(own) == len(labels or own):
         head_of(model).reset_parameters()  # as many outputs, but for something else: these rows were loaded
     if keeps_head and labels is not None and list(own) != list(labels):
@@ -238,16 +237,16 @@ def head_of(model: PreTrainedModel) -> nn.Linear:
 
 def _select_head_rows(model: PreTrainedModel, rows: list[int], labels: Sequence[str]) -> None:
     """Keep these rows of the classifier, in this order, and name them."""
-    head = head_of(model)
+    head, wrapper = head_of(model), cast(Any, model)
     with torch.no_grad():
         head.weight = nn.Parameter(head.weight[rows].clone())
         if head.bias is not None:
             head.bias = nn.Parameter(head.bias[rows].clone())
     head.out_features = len(rows)
     _name_labels(model.config, labels)
-    model.num_labels = len(rows)
-    if hasattr(model, "timm_model"):
-        model.timm_model.num_classes = len(rows)
+    wrapper.num_labels = len(rows)
+    if hasattr(wrapper, "timm_model"):
+        wrapper.timm_model.num_classes = len(rows)
 
 
 def save_model(model: PreTrainedModel, processor: Any, folder: Path) -> None:
@@ -258,5 +257,6 @@ def save_model(model: PreTrainedModel, processor: Any, folder: Path) -> None:
     # timm configs keep only `label_names`; ONNX Runtime's classes read `id2label`, and die without it.
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
-    config |= {"id2label": {str(i): n for i, n in model.config.id2label.items()}, "label2id": model.config.label2id}
+    labels = labels_of(model.config)
+    config |= {"id2label": {str(i): label for i, label in enumerate(labels)}, "label2id": model.config.label2id}
     write_text(path, json.dumps(config, indent=2) + "\n")

@@ -2,8 +2,7 @@
 
 Everything the card says is read from `metrics.json`; remarks (groups of classes, over-fitting, calibration) are drawn
 from the figures there. The prose is in `templates/model_card.md.jinja`. What the template prints is escaped unless this
-module marked it as `Markdown`, so a name with pipes or line breaks cannot break a table, a list or the metadata. Local
-paths become `PATH` before anything else looks at the text.
+module marked it as `Markdown`, so a name with pipes or line breaks cannot break a table, a list or the metadata.
 The sections follow https://huggingface.co/docs/hub/model-card-annotated.
 """
 
@@ -25,8 +24,6 @@ from fer_hf.run import Run, write_text
 FORMATS = {"pytorch": "PyTorch", "onnx": "ONNX float32", "int8": "ONNX INT8"}
 SPLITS = ("test", "validation")
 STRONG, WEAK = 0.85, 0.60  # F1 above and below which a class is called strong and weak
-# An absolute path (also ~/, file://, C:\ and \\host), but neither a URL nor the slash of `and/or`.
-LOCAL_PATH = re.compile(r"(?<![\w./~-])(?:(?:file://|~)?/(?![/\s])|[A-Za-z]:[\\/](?!/)|\\\\)[^\s'\"`,;:)\]}>|]+")
 # Settings that change neither the weights nor the figures stay out of the table; the card holds the whole recipe too.
 NOT_IN_TABLE = {"save_steps", "save_total_limit", "logging_steps", "report_to", "per_device_eval_batch_size"}
 
@@ -76,41 +73,17 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Markdown:
     return Markdown("\n".join(f"| {' | '.join(row)} |" for row in zip(*columns, strict=True)))
 
 
-def publishable(metrics: dict[str, Any]) -> dict[str, Any]:
-    """A copy of `metrics.json` in which no text names a place on this machine, and every text is a single line."""
-    source = str((metrics.get("recipe") or {}).get("data", {}).get("source", ""))
-    kind, _, path = source.partition(":")
-    local = path and kind != "hub"
-
-    def clean(value: Any, settings: bool = False) -> Any:
-        if isinstance(value, dict):
-            return {clean(key): clean(item, settings or key == "recipe") for key, item in value.items()}
-        if isinstance(value, list):
-            return [clean(item, settings) for item in value]
-        if not isinstance(value, str):
-            return value
-        text = value.replace(source, f"{kind}:PATH") if local else value
-        if local and LOCAL_PATH.match(path):
-            text = text.replace(path, "PATH")
-        if settings and LOCAL_PATH.match(text):
-            return "PATH"  # the whole setting is a path, blanks included
-        return " ".join(LOCAL_PATH.sub("PATH", text).split())
-
-    return clean(metrics)
-
-
 def evaluations(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """All evaluations in the card's order: test, validation, others; the training data first; PyTorch, ONNX, INT8.
 
-    The dataset gets its own name (`FER2013`) where the run knows it, and its id on the Hub or short name as
-    `dataset_type`.
+    `dataset_type` is the id on the Hub or the kind of source where the run knows it, as it does for its own data.
     """
     data = metrics.get("data") or {}
     found = []
     for evaluation in (metrics.get("evaluations") or {}).values():
-        own = evaluation["dataset"] == data.get("source")
-        names = {"own": own, "dataset_type": (_hub_id(data.get("hub_id")) if own else None) or evaluation["dataset"]}
-        found.append(evaluation | names | ({"dataset": data["dataset"]} if own and data.get("dataset") else {}))
+        own = evaluation["dataset"] == data.get("dataset")
+        kind = (_hub_id(data.get("hub_id")) or data.get("source")) if own else None
+        found.append(evaluation | {"own": own, "dataset_type": kind or evaluation["dataset"]})
 
     def place(name: str, order: Sequence[str]) -> int:
         return order.index(name) if name in order else len(order)
@@ -348,7 +321,6 @@ def card_text(metrics: dict[str, Any], figures: Sequence[str] = (), repo_id: str
 
     Raises `UserError` when `metrics` holds no evaluation of the PyTorch model.
     """
-    metrics = publishable(metrics)
     ordered = evaluations(metrics)
     main = headline(ordered)
     recipe = metrics.get("recipe") or {}
@@ -389,7 +361,7 @@ def write_report(run: Run, repo_id: str | None = None) -> Path:
             f"{str(run.path)!r} has no metrics.json, so there is nothing to report. "
             "Train the model (fer-hf train RECIPE) or evaluate it (fer-hf evaluate RUN --data fer2013:PATH) first."
         )
-    metrics = publishable(run.metrics())
+    metrics = run.metrics()
     main = headline(evaluations(metrics))
     figures = write_figures(run.model / "figures", main, labels_of(main, metrics), metrics.get("training"))
     card = run.model / "README.md"

@@ -12,8 +12,8 @@ from transformers.trainer_callback import ExportableState
 class CheckpointAfterEvaluation(TrainerCallback):
     """At the end of an epoch: evaluate first, then save.
 
-    The Trainer saves the epoch's last step before it evaluates; a run that is killed in between would resume in the next
-    epoch and never look at this one, and could end with another best model.
+    The Trainer saves the epoch's last step before it evaluates; a run that is killed in between would resume in the
+    next epoch and never look at this one, and could end with another best model.
     """
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -94,10 +94,11 @@ class ProgressLine(TrainerCallback):
             rate=f"{self._rate(state):.0f}",
         )
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
-        self.loss = logs.get("loss", self.loss)
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.loss = kwargs["logs"].get("loss", self.loss)
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        metrics = kwargs["metrics"]
         if not self.header:
             self.console.print(
                 "[bold]epoch   step   train loss   validation loss   accuracy   macro F1   images/s[/bold]"

@@ -66,7 +66,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def newest_sound(folder: Path, processes: int = 1) -> tuple[Path | None, list[str]]:
     """The newest checkpoint that verifies, and a line for each newer one that was passed over."""
-    passed_over = []
+    passed_over: list[str] = []
     for path in reversed(checkpoints(folder)):
         reason = defect(path, processes)
         if reason is None:

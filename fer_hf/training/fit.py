@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import psutil
@@ -181,13 +181,14 @@ def _checkpoint_to_resume(run: Run, args: TrainingArguments) -> Path | None:
 
 def _had_ended(state: TrainerState) -> bool:
     """Whether training was over when this state was saved: all steps done, or stopped early."""
-    control = (state.stateful_callbacks or {}).get("TrainerControl", {})
-    return state.global_step >= state.max_steps or bool(control.get("args", {}).get("should_training_stop"))
+    saved: Any = state.stateful_callbacks or {}
+    stopped = saved.get("TrainerControl", {}).get("args", {}).get("should_training_stop")
+    return state.global_step >= state.max_steps or bool(stopped)
 
 
 def _restored_clock(state: TrainerState) -> Clock:
-    clock = Clock()
-    for name, value in state.stateful_callbacks["Clock"]["attributes"].items():
+    clock, saved = Clock(), cast(dict[str, Any], state.stateful_callbacks)
+    for name, value in saved["Clock"]["attributes"].items():
         setattr(clock, name, value)
     return clock
 
@@ -202,9 +203,11 @@ def _public_name(name: str) -> str:
     return Path(name).resolve().name if Path(name).is_dir() else name
 
 
-def history(log: list[dict[str, float]]) -> list[dict[str, float]]:
-    """One row per evaluation from the Trainer's log; the training loss is the mean over the steps since the last one."""
-    rows, losses, step, rate = [], [], 0, 0.0
+def history(log: list[dict[str, float]]) -> list[dict[str, float | None]]:
+    """One row per evaluation from the log; the training loss is the mean over the steps since the last one."""
+    rows: list[dict[str, float | None]] = []
+    losses: list[float] = []
+    step, rate = 0, 0.0
     for entry in log:
         if "loss" in entry:
             losses += [entry["loss"]] * int(entry["step"] - step)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import Trainer
+from transformers import PreTrainedModel, Trainer
 
 from fer_hf.errors import FerError
 from fer_hf.images import EvalTransform, TrainTransform
@@ -43,6 +43,7 @@ class FerTrainer(Trainer):
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
+        self.model: PreTrainedModel
         self.train_transform, self.eval_transform = train_transform, eval_transform
         self.processor, self.best_model = processor, best_model
         self.class_weights = None if class_weights is None else class_weights.to(self.args.device)
@@ -100,11 +101,11 @@ class FerTrainer(Trainer):
             shutil.rmtree(aside, ignore_errors=True)
 
     def _get_output_dir(self, trial: Any) -> str:
-        return str(Path(self.args.output_dir) / STAGING)
+        return str(Path(str(self.args.output_dir)) / STAGING)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Let the Trainer write into a staging folder, then seal it and rename it into place."""
-        folder = Path(self.args.output_dir)
+        folder = Path(str(self.args.output_dir))
         staging = folder / STAGING
         try:
             super()._save_checkpoint(model, trial)

@@ -1,0 +1,264 @@
+"""The commands as a user types them, on a tiny network and a folder of drawn faces."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fer_hf import __version__
+from fer_hf.data import toy
+from fer_hf.emotions import LABEL_SETS
+from fer_hf.run import Run
+
+COMMANDS = ["quickstart", "train", "evaluate", "export", "report", "push", "predict", "recipe"]
+RECIPE = """
+model: {name: test_resnet, pretrained: false, image_size: 32}
+train: {num_train_epochs: 1, per_device_train_batch_size: 16, learning_rate: 1e-3, save_steps: 2, report_to: []}
+"""
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory) -> Path:
+    """`split/class/*.png`, the classes under names of another dataset's."""
+    folder = tmp_path_factory.mktemp("data") / "my faces"
+    for split, rows in toy.load(train=8, validation=3, test=3, size=32).items():
+        for row in rows:
+            name = {"angry": "Anger", "happy": "happiness"}.get(
+                LABEL_SETS["fer7"][row["label"]], LABEL_SETS["fer7"][row["label"]]
+            )
+            (folder / split / name).mkdir(parents=True, exist_ok=True)
+            row["image"].save(folder / split / name / f"{row['id']}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("recipes") / "tiny.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, faces, recipe) -> Path:
+    """A finished run, made once by the command."""
+    folder = tmp_path_factory.mktemp("trained")
+    command = [sys.executable, "-m", "fer_hf", "train", str(recipe), f"data.source=folder:{faces}", "--output", "run"]
+    done = subprocess.run(
+        command, cwd=folder, env=_environment(), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+
+
+def test_help_and_version(cli):
+    code, out, _ = cli("--help")
+    assert code == 0
+    assert all(command in out for command in COMMANDS)
+    assert cli("--version") == (0, f"fer_hf {__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", [*COMMANDS[:-1], "recipe show", "recipe validate", "recipe copy"])
+def test_help_of_each_command_has_an_example(cli, command):
+    code, out, _ = cli(*command.split(), "--help")
+    assert code == 0
+    assert "Example" in out
+    assert f"fer-hf {command}" in out
+
+
+def test_what_train_leaves(trained, faces):
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert metrics["finished"]
+    assert set(metrics["evaluations"]) == {"my-faces-validation", "my-faces-test"}
+    assert metrics["data"]["splits"]["train"]["images"] == 56
+    card = (trained / "model" / "README.md").read_text()
+    assert "image-classification" in card
+    assert sorted(p.name for p in (trained / "predictions").iterdir()) == [
+        "my-faces-test.parquet",
+        "my-faces-validation.parquet",
+    ]
+    published = [trained / "metrics.json", trained / "environment.json", *(trained / "model").rglob("*.*")]
+    for path in published:
+        assert str(faces).encode() not in path.read_bytes(), path
+        assert str(trained).encode() not in path.read_bytes(), path
+
+
+def test_evaluate_a_run_again_and_a_model_folder(cli, trained, faces, tmp_path):
+    before = Run(trained).metrics()["evaluations"]["my-faces-test"]
+    code, out, _ = cli("evaluate", trained, "--data", f"folder:{faces}", "--split", "test")
+    assert code == 0
+    assert f"{before['accuracy']:.1%}" in out
+    assert Run(trained).metrics()["evaluations"]["my-faces-test"] == before
+    code, _, _ = cli("evaluate", trained / "model", "--data", f"folder:{faces}", "--output", tmp_path / "elsewhere")
+    assert code == 0
+    assert Run(tmp_path / "elsewhere").metrics()["evaluations"]["my-faces-test"]["accuracy"] == before["accuracy"]
+
+
+def test_a_folder_with_nothing_but_a_test_split_can_be_evaluated(cli, trained, faces, tmp_path):
+    shutil.copytree(faces / "test", tmp_path / "only" / "test")
+    code, out, err = cli(
+        "evaluate", trained / "model", "--data", f"folder:{tmp_path / 'only'}", "--output", tmp_path / "x"
+    )
+    assert code == 0, err
+    assert "21 images" in out
+
+
+def test_predict_agrees_with_evaluate(cli, trained, faces):
+    face = next((faces / "test" / "sad").iterdir())
+    code, out, _ = cli("predict", trained, face, "--json")
+    assert code == 0
+    probabilities = json.loads(out)["probabilities"]
+    assert sum(probabilities.values()) == pytest.approx(1)
+    assert set(probabilities) == set(LABEL_SETS["fer7"])
+    code, out, _ = cli("predict", trained, face, face, "--top-k", 2)
+    assert code == 0
+    assert out.count(next(iter(probabilities))) == 2
+
+
+def test_report_writes_the_card_again(cli, trained):
+    card = trained / "model" / "README.md"
+    text = card.read_text()
+    card.unlink()
+    code, out, _ = cli("report", trained)
+    assert code == 0
+    assert str(card) in out
+    assert card.read_text() == text
+
+
+def test_push_dry_run_lists_files_and_sends_nothing(cli, trained):
+    code, out, _ = cli("push", trained, "--repo-id", "someone/name", "--dry-run")
+    assert code == 0
+    for name in ("model.safetensors", "README.md", "recipe.yaml", "figures/confusion_matrix.png", "nothing was sent"):
+        assert name in out
+
+
+def test_resume_of_a_finished_run_does_nothing(cli, trained, recipe, faces):
+    before = (trained / "model" / "model.safetensors").stat().st_mtime_ns
+    code, _, err = cli("train", recipe, f"data.source=folder:{faces}", "--output", trained, "--resume")
+    assert code == 0
+    assert "finished already" in err
+    assert (trained / "model" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_recipe_commands(cli, recipe, tmp_path):
+    code, out, _ = cli("recipe", "show", recipe, "train.seed=7")
+    assert code == 0
+    assert "seed: 7" in out
+    assert cli("recipe", "validate", recipe)[:2] == (0, "tiny: valid\n")
+    assert cli("recipe", "copy", "quickstart", tmp_path / "mine.yaml")[0] == 0
+    assert cli("recipe", "copy", "quickstart", tmp_path / "mine.yaml")[0] == 2
+
+
+# --- mistakes: one message that says what to do, the right exit code, no traceback
+
+
+def bad_recipe(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "{recipe}", "data.source=folder:/nowhere"], "/nowhere"),
+        (["train", "{recipe}", "data.source=fer2013:{faces}"], "folder:"),
+        (["train", "{recipe}", "data.source={faces}"], "folder:"),
+        (["train", "{recipe}", "train.learning_rat=1"], "train.learning_rate"),
+        (["train", "nowhere.yaml"], "There is no recipe 'nowhere.yaml'"),
+        (["train", "{recipe}", "data.source=folder:{faces}", "--output", "{trained}"], "add --resume"),
+        (
+            ["train", "{recipe}", "data.source=folder:{faces}", "train.seed=1", "--output", "{trained}", "--resume"],
+            "train.seed was 42, now 1",
+        ),
+        (["train", "{recipe}", "data.source=folder:{faces}", "model.name=resnt18"], "resnet18"),
+        (["train", "{recipe}", "data.source=folder:{faces}", "loss.class_weights=[1,2]"], "2 weights for the 7 labels"),
+        (["evaluate", "{trained}/model"], "--data is missing"),
+        (["evaluate", "{trained}", "--data", "hub:x"], "hub:"),
+        (["evaluate", "nobody/nothing", "--data", "folder:{faces}"], "nobody/nothing"),
+        (["export", "{faces}"], "no recipe.yaml"),
+        (["report", "{faces}"], "no recipe.yaml"),
+        (["push", "{trained}"], "--repo-id"),
+        (["push", "{trained}", "--repo-id", "no name"], "someone/name"),
+        (["predict", "{trained}", "nowhere.jpg"], "nowhere.jpg"),
+        (["predict", "{trained}", "{recipe}"], "tiny.yaml is no picture"),
+    ],
+)
+def test_mistakes_end_in_one_message_and_exit_code_2(cli, arguments, says, recipe, faces, trained):
+    places = {"recipe": recipe, "faces": faces, "trained": trained}
+    code, out, err = cli(*(argument.format(**places) for argument in arguments))
+    assert code == 2
+    assert says in " ".join(err.split())
+    assert err.count("Error:") == 1
+    assert "Traceback" not in out + err
+
+
+def test_unknown_class_folder_and_unreadable_image(cli, recipe, faces, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(faces, broken)
+    target = next((broken / "train" / "sad").iterdir())
+    target.write_bytes(target.read_bytes()[:100])
+    train = ["train", recipe, f"data.source=folder:{broken}", "--output", tmp_path / "run"]
+    code, _, err = cli(*train)
+    assert code == 2
+    assert target.name in err
+    assert "data.on_bad_image=skip" in err
+    code, _, err = cli(*train[:-1], tmp_path / "skipping", "data.on_bad_image=skip", "train.max_steps=1")
+    assert code == 0
+    assert len(Run(tmp_path / "skipping").metrics()["data"]["skipped"]) == 1
+    (broken / "train" / "sad").rename(broken / "train" / "sadd")
+    code, _, err = cli(*train[:-1], tmp_path / "third")
+    assert code == 2
+    assert "sadd" in err
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    command = [sys.executable, "-m", "fer_hf", "report", str(tmp_path), "--debug"]
+    done = subprocess.run(command, cwd=tmp_path, env=_environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+@pytest.mark.export
+def test_export_measures_both_files(cli, trained, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    code, _, err = cli("export", run, "--int8")
+    assert code == 0, err
+    metrics = Run(run).metrics()
+    assert metrics["export"]["onnx"]["max_logit_difference"] < 1e-4
+    assert metrics["evaluations"]["my-faces-validation-onnx"]["images"] == 21
+    assert metrics["evaluations"]["my-faces-validation-int8"]["format"] == "int8"
+
+
+def test_export_without_the_extra_says_what_to_install(cli, trained, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, _, err = cli("export", trained)
+    assert code == 2
+    assert "fer_hf[onnx]" in err
+    code, _, err = cli("quickstart")
+    assert code == 2
+    assert "fer_hf[onnx]" in err
+
+
+def test_help_is_fast():
+    def once() -> float:
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "fer_hf", "--help"], env=_environment(), capture_output=True, check=True)
+        return time.perf_counter() - began
+
+    def python() -> float:
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import typer, rich.console"], capture_output=True, check=True)
+        return time.perf_counter() - began
+
+    # Half a second on a quiet machine; on a busy one, no more than a few times what its libraries alone take.
+    assert min(once() for _ in range(3)) < max(0.5, 3 * min(python() for _ in range(3)))

@@ -1,0 +1,86 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from datasets import Dataset
+
+from fer_hf.data import toy
+from fer_hf.emotions import LABEL_SETS
+from fer_hf.evaluation.metrics import classification_metrics
+from fer_hf.evaluation.predict import evaluate_split, metrics_from, predict_logits, write_predictions
+from fer_hf.images import ImageSpec
+from fer_hf.models.load import load_model, save_model
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return load_model("test_resnet", LABEL_SETS["fer7"], pretrained=False, image_size=32)
+
+
+@pytest.fixture(scope="module")
+def faces() -> Dataset:
+    return toy.load(train=1, validation=1, test=5, size=32)["test"]
+
+
+def test_logits_do_not_depend_on_the_batch_size_and_keep_the_order(model, faces):
+    spec = ImageSpec.from_processor(model.processor)
+    whole = predict_logits(model.model, faces, spec, batch_size=64)
+    assert whole.shape == (35, 7)
+    assert whole.dtype == np.float32
+    assert predict_logits(model.model, faces, spec, batch_size=3) == pytest.approx(whole, abs=1e-5)
+    direct = model.model(**model.processor([face.convert("RGB") for face in faces["image"]])).logits
+    assert whole == pytest.approx(direct.detach().numpy(), abs=2e-2)
+
+
+def test_predictions_file_holds_everything_the_figures_need(model, faces, tmp_path):
+    path = tmp_path / "predictions" / "toy-test.parquet"
+    described = faces.add_column("gender", ["female", "male"] * 17 + ["female"])
+    figures = evaluate_split(model.model, described, ImageSpec.from_processor(model.processor), path)
+    table = Dataset(pq.read_table(path))
+    assert table.column_names == ["label", "id", "gender", "logits"]
+    assert table.features["label"].names == list(LABEL_SETS["fer7"])
+    assert table["id"][:] == faces["id"][:]
+    logits = np.array(table["logits"][:], dtype=np.float32)
+    assert figures == metrics_from(path)
+    assert figures == classification_metrics(logits, np.array(faces["label"][:]), LABEL_SETS["fer7"])
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failed_write_leaves_no_half_file(faces, tmp_path):
+    with pytest.raises(pa.ArrowInvalid):
+        write_predictions(tmp_path / "x.parquet", faces, np.zeros((2, 7)))
+    assert not (tmp_path / "x.parquet").exists()
+
+
+def test_two_processes_evaluate_as_one(model, tmp_path):
+    """`accelerate launch` on two CPU processes: 35 images do not divide evenly, and none is lost or counted twice."""
+    save_model(model.model, model.processor, tmp_path / "model")
+    faces = tmp_path / "faces"
+    for row in toy.load(train=1, validation=1, test=5, size=32)["test"]:
+        name = LABEL_SETS["fer7"][row["label"]]
+        (faces / "test" / name).mkdir(parents=True, exist_ok=True)
+        row["image"].save(faces / "test" / name / f"{row['id']}.png")
+    command = ["-m", "fer_hf", "evaluate", tmp_path / "model", "--data", f"folder:{faces}", "--batch-size", "4"]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--main_process_port", "0"]
+    for name, prefix in (("one", []), ("two", launch)):
+        done = subprocess.run(
+            [sys.executable, *prefix, *map(str, command), "--output", str(tmp_path / name)],
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    one, two = (Dataset(pq.read_table(next((tmp_path / n / "predictions").iterdir()))) for n in ("one", "two"))
+    assert one["id"][:] == two["id"][:]
+    assert np.array(two["logits"][:]) == pytest.approx(np.array(one["logits"][:]), abs=1e-6)
+    assert metrics_from(next((tmp_path / "two" / "predictions").iterdir()))["images"] == 35

@@ -1,0 +1,208 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from PIL import Image
+from transformers import (
+    AutoImageProcessor,
+    ResNetConfig,
+    ResNetForImageClassification,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessor,
+    pipeline,
+)
+
+from fer_hf.emotions import LABEL_SETS
+from fer_hf.errors import UserError
+from fer_hf.images import EvalTransform, ImageSpec, to_uint8
+from fer_hf.models.load import head_of, load_model, save_model
+
+FER7 = LABEL_SETS["fer7"]
+DIMA806 = ["sad", "disgust", "angry", "neutral", "fear", "surprise", "happy"]
+FACE = Image.effect_noise((48, 48), 80)
+
+
+def tiny_vit(folder: Path, labels: list[str]) -> Path:
+    """A checkpoint as transformers writes it, with labels in an order of its own."""
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=32,
+        patch_size=16,
+        id2label=dict(enumerate(labels)),
+        label2id={label: i for i, label in enumerate(labels)},
+    )
+    ViTForImageClassification(config).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def logits(loaded, image=FACE):
+    transform = EvalTransform(ImageSpec.from_processor(loaded.processor))
+    with torch.inference_mode():
+        return loaded.model.eval()(pixel_values=transform([to_uint8(image)])).logits[0]
+
+
+def test_head_rows_are_kept_and_reordered_by_name(tmp_path):
+    folder = tiny_vit(tmp_path, DIMA806)
+    own, aligned = load_model(str(folder)), load_model(str(folder), FER7)
+    assert aligned.label_names == FER7
+    assert aligned.head.startswith("kept")
+    before = dict(zip(DIMA806, logits(own).tolist(), strict=True))
+    assert dict(zip(FER7, logits(aligned).tolist(), strict=True)) == pytest.approx(before)
+    save_model(aligned.model, aligned.processor, tmp_path / "saved")
+    again = load_model(str(tmp_path / "saved"))
+    assert again.label_names == FER7
+    assert torch.equal(logits(again), logits(aligned))
+
+
+def test_fewer_labels_keep_their_rows_and_more_get_a_new_head(tmp_path):
+    folder = tiny_vit(tmp_path, DIMA806)
+    fewer = load_model(str(folder), LABEL_SETS["fer6"])
+    assert fewer.head.startswith("kept")
+    assert len(logits(fewer)) == 6
+    more = load_model(str(folder), LABEL_SETS["fer8"])
+    assert more.head.startswith("new")
+    assert more.label_names == LABEL_SETS["fer8"]
+    assert len(logits(more)) == 8
+
+
+def test_seven_labels_of_something_else_are_not_kept(tmp_path):
+    folder = tiny_vit(tmp_path, ["tench", "goldfish", "shark", "ray", "cock", "hen", "ostrich"])
+    with pytest.raises(UserError, match="does not name emotions"):
+        load_model(str(folder))
+    loaded = load_model(str(folder), FER7)
+    assert loaded.head.startswith("new")
+    original = ViTForImageClassification.from_pretrained(folder)
+    assert not torch.equal(head_of(loaded.model).weight, original.classifier.weight)
+    assert torch.equal(loaded.model.vit.embeddings.cls_token, original.vit.embeddings.cls_token)
+
+
+def test_timm_from_random_weights_is_as_timm_makes_it():
+    torch.manual_seed(5)
+    loaded = load_model("test_resnet", FER7, pretrained=False, image_size=48)
+    spread = {name: float(p.std()) for name, p in loaded.model.timm_model.named_parameters() if p.ndim == 4}
+    torch.manual_seed(6)
+    reference = timm.create_model("test_resnet", num_classes=7)
+    expected = {name: float(p.std()) for name, p in reference.named_parameters() if p.ndim == 4}
+    assert spread == pytest.approx(expected, rel=0.25)
+    assert loaded.base_model is None
+
+
+@pytest.mark.parametrize("labels", [FER7, LABEL_SETS["fer6"]])
+def test_a_saved_timm_model_gives_pipeline_the_same_probabilities(tmp_path, labels):
+    loaded = load_model("timm/test_resnet", FER7, pretrained=False, image_size=48)
+    save_model(loaded.model, loaded.processor, tmp_path / "seven")
+    aligned = load_model(str(tmp_path / "seven"), labels)
+    save_model(aligned.model, aligned.processor, tmp_path / "saved")
+    config = json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert config["label_names"] == list(config["id2label"].values()) == list(labels)
+    assert config["pretrained_cfg"]["input_size"] == [3, 48, 48]
+    classifier = pipeline("image-classification", model=str(tmp_path / "saved"))
+    found = {row["label"]: row["score"] for row in classifier(FACE.convert("RGB"), top_k=7)}
+    expected = torch.softmax(logits(load_model(str(tmp_path / "saved"))), dim=0).tolist()
+    assert found == pytest.approx(dict(zip(labels, expected, strict=True)), abs=1e-5)
+
+
+def test_vit_pipeline_gives_the_same_probabilities(tmp_path):
+    loaded = load_model(str(tiny_vit(tmp_path / "own", DIMA806)), FER7)
+    save_model(loaded.model, loaded.processor, tmp_path / "saved")
+    classifier = pipeline("image-classification", model=str(tmp_path / "saved"))
+    found = {row["label"]: row["score"] for row in classifier(FACE.convert("RGB"), top_k=7)}
+    expected = torch.softmax(logits(loaded), dim=0).tolist()
+    assert found == pytest.approx(dict(zip(FER7, expected, strict=True)), abs=1e-3)
+
+
+def test_image_size_of_convolution_nets_and_of_random_transformers(tmp_path):
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1], layer_type="basic", num_labels=3)
+    ResNetForImageClassification(config).save_pretrained(tmp_path)
+    ViTImageProcessor(size={"height": 224, "width": 224}).save_pretrained(tmp_path)
+    loaded = load_model(str(tmp_path), FER7, image_size=40)
+    assert ImageSpec.from_processor(loaded.processor).size == (40, 40)
+    vit = tiny_vit(tmp_path / "vit", DIMA806)
+    with pytest.raises(UserError, match="are for 32 pixels"):
+        load_model(str(vit), FER7, image_size=48)
+    random = load_model(str(vit), FER7, image_size=48, pretrained=False)
+    assert len(logits(random)) == 7
+    timm_vit = load_model("test_vit", FER7, image_size=64, pretrained=False)
+    assert len(logits(timm_vit)) == 7
+
+
+def test_dropout_goes_to_timm_models_only(tmp_path):
+    loaded = load_model("test_efficientnet", FER7, pretrained=False, drop_rate=0.3)
+    assert loaded.model.timm_model.drop_rate == 0.3
+    with pytest.raises(UserError, match=r"drop_rate is for timm models"):
+        load_model(str(tiny_vit(tmp_path, DIMA806)), FER7, drop_rate=0.3)
+
+
+def test_mistakes(tmp_path):
+    with pytest.raises(UserError, match=r"timm models of a similar name: .*resnet18"):
+        load_model("resnt18", FER7)
+    with pytest.raises(UserError, match=r"no config\.json"):
+        load_model(str(tmp_path), FER7)
+    with pytest.raises(UserError, match="no labels of its own"):
+        load_model("resnet18", pretrained=False)
+    folder = tiny_vit(tmp_path / "broken", DIMA806)
+    (folder / "config.json").write_text(
+        (folder / "config.json").read_text().replace('"hidden_size": 16', '"hidden_size": 32')
+    )
+    with pytest.raises(UserError, match="would be random"):
+        load_model(str(folder), FER7)
+
+
+LOAD = """
+import sys, torch
+from fer_hf.emotions import LABEL_SETS
+from fer_hf.models.load import load_model
+torch.manual_seed(0)
+loaded = load_model(sys.argv[1], LABEL_SETS["fer7"])
+print(loaded.base_model, "|", loaded.head, "|", float(sum(p.abs().sum() for n, p in loaded.model.named_parameters()
+      if "classifier" not in n and "fc" not in n)), "|", len(loaded.notes))
+"""
+
+
+def test_from_the_hub_over_http(hub, tmp_path):
+    """A timm repository (as timm pushes it) and dima806's label order, each fetched by the real client."""
+    timm_model = timm.create_model("test_resnet", num_classes=10)
+    folder = tmp_path / "timm"
+    folder.mkdir()
+    settings = timm_model.pretrained_cfg | {"num_classes": 10}
+    (folder / "config.json").write_text(
+        json.dumps({"architecture": "test_resnet", "num_classes": 10, "pretrained_cfg": settings}, default=list)
+    )
+    from safetensors.torch import save_file
+
+    save_file(timm_model.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
+    hub.add_repo("timm/test_resnet.r160_in1k", folder)
+    hub.add_repo("dima806/facial_emotions_image_detection", tiny_vit(tmp_path / "vit", DIMA806))
+    env = hub.env(tmp_path / "home") | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+
+    def load(name: str) -> list[str]:
+        done = subprocess.run([sys.executable, "-c", LOAD, name], env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip().split(" | ")
+
+    backbone = sum(float(p.abs().sum()) for n, p in timm_model.named_parameters() if "fc" not in n)
+    for name in ("test_resnet", "timm/test_resnet.r160_in1k"):
+        base, head, weights, _ = load(name)
+        assert (base, head) == ("timm/test_resnet.r160_in1k", "new (random weights)")
+        assert float(weights) == pytest.approx(backbone, rel=1e-5)
+    base, head, _, notes = load("dima806/facial_emotions_image_detection")
+    assert (base, head, notes) == ("dima806/facial_emotions_image_detection", "kept, rows by name", "1")
+    assert hub.escaped == []
+
+
+def test_processor_of_a_saved_model_can_be_read_back(tmp_path):
+    loaded = load_model("test_efficientnet", FER7, pretrained=False, image_size=64)
+    save_model(loaded.model, loaded.processor, tmp_path)
+    assert ImageSpec.from_processor(AutoImageProcessor.from_pretrained(tmp_path)) == ImageSpec.from_processor(
+        loaded.processor
+    )

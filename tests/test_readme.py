@@ -1,0 +1,109 @@
+"""Every command of the README is run, in its order; only the names in capitals are filled in."""
+
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hub_server import WRITER
+
+from fer_hf.data import toy
+from fer_hf.emotions import LABEL_SETS
+from fer_hf.models.load import load_model, save_model
+from fer_hf.run import Run
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+BASH = [text for language, text in BLOCKS if language == "bash"]
+PYTHON = [text for language, text in BLOCKS if language == "python"]
+LABELS = LABEL_SETS["fer7"]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This interpreter's scripts first on the path, so that `fer-hf` and `accelerate` are the installed ones."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)} | more
+
+
+def shell(command: str, folder: Path, env: dict[str, str]) -> str:
+    done = subprocess.run(["bash", "-euc", command], cwd=folder, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_it_opens_with_the_two_commands():
+    assert [language for language, _ in BLOCKS[:2]] == ["bash", "bash"]
+    first, second = BASH[:2]
+    assert first == "python3 -m venv .venv && .venv/bin/pip install -q '.[onnx]' && .venv/bin/fer-hf quickstart\n"
+    assert second.startswith("python3 -m venv .venv && .venv/bin/pip install -q '.[onnx,dev]' && ")
+    assert second.endswith(".venv/bin/python -m pytest -q\n")
+
+
+@pytest.mark.export
+def test_quickstart(tmp_path):
+    """The first command, once installed: the figures that it promises."""
+    out = shell("fer-hf quickstart", tmp_path, environment())
+    run = Run.newest(tmp_path / "runs" / "quickstart")
+    assert run is not None
+    assert str(run.model.relative_to(tmp_path) / "README.md") in out
+    evaluations = run.metrics()["evaluations"]
+    assert evaluations["toy-test"]["accuracy"] >= 0.9
+    assert evaluations["toy-validation-int8"]["accuracy"] >= evaluations["toy-validation"]["accuracy"] - 0.02
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20 < 3  # GiB, of the largest process
+    card = (run.model / "README.md").read_text(encoding="utf-8")
+    assert str(tmp_path) not in card
+    snippets = re.findall(r"^```python\n(.*?)^```", card, flags=re.DOTALL | re.MULTILINE)
+    assert len(snippets) >= 2
+    toy.load(train=1, validation=1, test=1)["test"][0]["image"].save(tmp_path / "face.jpg")
+    for snippet in snippets:
+        script = snippet.replace("PATH/TO/MODEL", str(run.model))
+        shell(f"python - <<'PY'\n{script}\nPY", tmp_path, environment())
+
+
+@pytest.mark.export
+def test_every_other_command(tmp_path, hub):
+    env = environment(**hub.env(tmp_path / "home", WRITER))
+    torch.manual_seed(0)
+    model = load_model("test_resnet", LABELS, pretrained=False, image_size=32)
+    save_model(model.model, model.processor, tmp_path / "model")
+    for split, rows in toy.load(train=8, validation=3, test=3, size=32).items():
+        for row in rows:
+            folder = tmp_path / "faces" / split / LABELS[row["label"]]
+            folder.mkdir(parents=True, exist_ok=True)
+            row["image"].save(folder / f"{row['id']}.png")
+            row["image"].save(tmp_path / "face.jpg")
+    shutil.copy(ROOT / "accelerate_config.yaml", tmp_path)
+    newest = "$(ls -d runs/my_recipe/* | tail -1)"
+    filled = {"DATA": "folder:faces", "MODEL": "model", "RUN": newest}
+    ran = 0
+    for line in "".join(BASH[2:]).splitlines():
+        command = re.sub(r"\b(DATA|MODEL|RUN)\b", lambda match: filled[match[1]], line)
+        out = shell(command, tmp_path, env)
+        ran += 1
+        if " push " in command:
+            assert "nothing was sent" in out
+    assert ran >= 9
+    shell(f"fer-hf push {newest} --repo-id someone/name", tmp_path, env)
+    for snippet in PYTHON:
+        out = shell(
+            f"python - <<'PY'\nprint({snippet.splitlines()[-1]})\nPY".replace(
+                "print(", "from transformers import pipeline\nprint("
+            ),
+            tmp_path,
+            env,
+        )
+        assert {row for row in LABELS if row in out}
+    run = Run.newest(tmp_path / "runs" / "my_recipe")
+    assert run is not None
+    local = shell(f"fer-hf predict {run.path} face.jpg --top-k 1", tmp_path, env)
+    remote = shell("fer-hf predict someone/name face.jpg --top-k 1", tmp_path, env)
+    int8 = shell("fer-hf predict someone/name face.jpg --top-k 7 --format int8", tmp_path, env)
+    assert remote == local
+    assert len([label for label in LABELS if label in int8]) == 7
+    assert hub.escaped == []

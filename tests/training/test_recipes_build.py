@@ -1,0 +1,28 @@
+"""Every shipped recipe makes training arguments, a model of its architecture and its transforms, without a download."""
+
+import pytest
+import timm
+import torch
+
+from fer_hf.emotions import label_names
+from fer_hf.images import ImageSpec, TrainTransform
+from fer_hf.models.load import load_model
+from fer_hf.recipe import load_recipe, shipped_recipes
+from fer_hf.run import Run
+from fer_hf.training.fit import training_arguments
+
+
+@pytest.mark.parametrize("path", sorted(shipped_recipes().rglob("*.yaml")), ids=lambda path: path.stem)
+def test_recipe_builds(path, tmp_path):
+    recipe = load_recipe(path)
+    assert training_arguments(recipe.train, Run(tmp_path)).num_train_epochs == recipe.train.num_train_epochs
+    if not timm.is_model(recipe.model.name.removeprefix("timm/")):
+        pytest.skip(f"{recipe.model.name} lies on the Hub; its kind is tested with a tiny model of the same labels")
+    labels = label_names(recipe.data.label_set)
+    loaded = load_model(recipe.model.name, labels, pretrained=False, image_size=recipe.model.image_size)
+    spec = ImageSpec.from_processor(loaded.processor)
+    transform = TrainTransform(spec, 2, recipe.train.seed, **recipe.augment.model_dump(exclude={"enabled"}))
+    images = torch.randint(0, 256, (2, 1, 48, 48), dtype=torch.uint8)
+    with torch.inference_mode():
+        logits = loaded.model.eval()(pixel_values=transform(images, torch.arange(2), epoch=0)).logits
+    assert logits.shape == (2, len(labels))
