@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
@@ -19,6 +19,8 @@ from fer_hf.errors import FerError, UserError
 from fer_hf.run import Run
 
 PICKLES_AND_LEFTOVERS = {".bin", ".pt", ".pth", ".pkl", ".tmp", ".part", ".lock"}
+PLACEHOLDER = "PATH/TO/MODEL"  # what the card's snippets load as long as the model has no name on the Hub
+OURS = ("onnx/", "figures/", "model")  # what an earlier push may have left that no longer belongs to the model
 LOG_IN = "Run `hf auth login`, or set HF_TOKEN, with a token that may write (https://huggingface.co/settings/tokens)."
 
 
@@ -35,10 +37,11 @@ class PlannedFile:
         return self.content.stat().st_size if isinstance(self.content, Path) else len(self.content)
 
 
-def plan(run: Run) -> list[PlannedFile]:
+def plan(run: Run, repo_id: str | None = None) -> list[PlannedFile]:
     """The files a push of `run` sends, by name: the model folder with its parts, `recipe.yaml` and `metrics.json`.
 
-    Left out are hidden and temporary files, and pickles. Raises `UserError` when the model or its card is missing.
+    The snippets of the card name `repo_id`. Left out are hidden and temporary files, pickles, and links to elsewhere.
+    Raises `UserError` when the model or its card is missing.
     """
     weights = list(run.model.glob("model*.safetensors"))
     if not weights or not (run.model / "config.json").is_file():
@@ -51,8 +54,12 @@ def plan(run: Run) -> list[PlannedFile]:
     for path in run.model.rglob("*"):
         name = path.relative_to(run.model)
         hidden = any(part.startswith(".") or part == "__pycache__" for part in name.parts)
-        if path.is_file() and not hidden and path.suffix not in PICKLES_AND_LEFTOVERS and not path.name.endswith("~"):
+        inside = path.resolve().is_relative_to(run.model.resolve())  # a link to elsewhere is not ours to publish
+        if path.is_file() and inside and not hidden and path.suffix not in PICKLES_AND_LEFTOVERS:
             found[name.as_posix()] = path
+    if repo_id:
+        card = (run.model / "README.md").read_text(encoding="utf-8")
+        found["README.md"] = card.replace(PLACEHOLDER, repo_id).encode()
     found["metrics.json"] = run.metrics_file
     found["recipe.yaml"] = yaml.safe_dump(run.metrics()["recipe"], sort_keys=False, allow_unicode=True).encode()
     return [PlannedFile(name, content) for name, content in sorted(found.items())]
@@ -69,7 +76,8 @@ def push(
     """Upload what `plan(run)` lists to the model repository `repo_id`, in one commit; returns the commit's address.
 
     The repository is made if it does not exist. `private` makes a new one private; without it, the owner's default
-    holds (public, for most), and an existing repository stays as it is. Without `token`, the one of `hf auth login`
+    holds (public, for most), and an existing repository stays as it is; weights, ONNX files and figures of an earlier
+    push that this one does not have are deleted by the same commit. Without `token`, the one of `hf auth login`
     or HF_TOKEN is used. If nothing has changed since the last push, no commit is made and the last one's address is
     returned. `dry_run` checks the run and the name, sends nothing and returns the address of the repository.
 
@@ -77,7 +85,7 @@ def push(
     that is public; `FerError` when the network or the Hub fails. The run folder is never changed.
     """
     _check_repo_id(repo_id)
-    files = plan(run)
+    files = plan(run, repo_id)
     if dry_run:
         return f"{constants.ENDPOINT}/{repo_id}"
     token = (token or get_token() or "").strip()
@@ -93,7 +101,11 @@ def push(
                 f"in its settings ({constants.ENDPOINT}/{repo_id}/settings), choose another name, or "
                 "leave out --private."
             )
+        operations: list[CommitOperationAdd | CommitOperationDelete]
         operations = [CommitOperationAdd(path_in_repo=f.path_in_repo, path_or_fileobj=f.content) for f in files]
+        planned = {file.path_in_repo for file in files}
+        stale = [n for n in api.list_repo_files(repo_id) if n.startswith(OURS) and n not in planned]
+        operations += [CommitOperationDelete(path_in_repo=name) for name in stale]
         return api.create_commit(repo_id, operations, commit_message=message).commit_url
     except FerError:
         raise

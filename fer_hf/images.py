@@ -48,6 +48,8 @@ class ImageSpec:
     interpolation: InterpolationMode
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    crop_rounds_down: bool = False
+    """Where a centre crop with an odd margin starts: transformers rounds down, torchvision (so timm) to even."""
 
     @classmethod
     def from_processor(cls, processor: Any) -> "ImageSpec":
@@ -81,7 +83,8 @@ class ImageSpec:
         factor = 255 * config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 255.0
         mean = tuple(config["image_mean"]) if normalise else (0.0, 0.0, 0.0)
         std = tuple(config["image_std"]) if normalise else (1.0, 1.0, 1.0)
-        return cls(final, resize, interpolation, tuple(m / factor for m in mean), tuple(s / factor for s in std))
+        mean, std = tuple(m / factor for m in mean), tuple(s / factor for s in std)
+        return cls(final, resize, interpolation, mean, std, crop_rounds_down=True)
 
     @classmethod
     def _from_timm(cls, config: dict[str, Any]) -> "ImageSpec":
@@ -169,7 +172,12 @@ class EvalTransform:
     def _transform(self, images: Tensor) -> Tensor:
         wanted = [self.spec.resize] if isinstance(self.spec.resize, int) else list(self.spec.resize)
         images = tv.resize(images, wanted, interpolation=self.spec.interpolation, antialias=True)
-        images = tv.center_crop(images, list(self.spec.size))
+        if self.spec.crop_rounds_down:
+            height, width = self.spec.size
+            top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
+            images = tv.crop(images, top, left, height, width)
+        else:
+            images = tv.center_crop(images, list(self.spec.size))
         return normalise(images.float() / 255, self.spec)
 
 

@@ -9,15 +9,33 @@ import re
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from fer_hf.errors import UserError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+
+
+# Fields of TrainingArguments that a recipe may not set, and what to do instead.
+SET_BY_US = {
+    "output_dir": "The run folder decides it: use --output.",
+    "logging_dir": "TensorBoard files lie in the run folder: use --output.",
+    "run_name": "It is the recipe's name.",
+    "bf16": "Use train.precision.",
+    "fp16": "Use train.precision.",
+    "label_smoothing_factor": "Use loss.label_smoothing.",
+    "eval_strategy": "There is one evaluation after each epoch, which chooses the model.",
+    "save_strategy": "Use train.save_steps.",
+    "save_only_model": "A checkpoint holds all that a resume needs.",
+    "resume_from_checkpoint": "Use --resume.",
+    "load_best_model_at_end": "The best model is always kept, in the run's model/.",
+    "greater_is_better": "train.metric_for_best_model decides it.",
+    "remove_unused_columns": "The transforms need all columns.",
+}
 
 
 class Section(BaseModel):
@@ -125,7 +143,7 @@ class Loss(Section):
 
 
 class Evaluate(Section):
-    splits: list[Literal["train", "validation", "test"]] = ["validation", "test"]
+    splits: Annotated[list[Literal["train", "validation", "test"]], Field(min_length=1)] = ["validation", "test"]
     """Evaluated with the best model after training."""
 
 
@@ -157,7 +175,7 @@ class Hub(Section):
 class Recipe(Section):
     """One experiment."""
 
-    name: str = ""
+    name: Annotated[str, Field(pattern=r"^(\w[\w .-]*)?$")] = ""
     """Name of the run folder; by default the name of the file."""
     model: Model = Model()
     data: Data = Data()
@@ -183,8 +201,9 @@ class Recipe(Section):
             content["data"]["source"] = f"{kind}:PATH"
         if Path(self.model.name).exists():
             content["model"]["name"] = Path(self.model.name).resolve().name
-        for key in ("deepspeed", "fsdp_config", "run_name", "logging_dir"):
-            content["train"].pop(key, None)
+        for key, value in self.train.passed_through.items():
+            if isinstance(value, str) and Path(value).is_absolute():
+                content["train"][key] = "PATH"
         return content
 
     def to_yaml(self) -> str:
@@ -223,12 +242,11 @@ def find_recipe(name: str | Path) -> Path:
     if path.is_file():
         return path
     root = shipped_recipes()
-    relative = path.relative_to("recipes") if path.parts[:1] == ("recipes",) else path
-    shipped = root / relative.with_suffix(".yaml")
-    if not path.is_absolute() and ".." not in path.parts and shipped.is_file():
-        return shipped
-    known = sorted(str(file.relative_to(root).with_suffix("")) for file in root.rglob("*.yaml"))
-    near = get_close_matches(str(relative.with_suffix("")), known, n=1)
+    known = sorted(file.relative_to(root).with_suffix("").as_posix() for file in root.rglob("*.yaml"))
+    wanted = path.as_posix().removeprefix("recipes/").removesuffix(".yaml")
+    if wanted in known:
+        return root / f"{wanted}.yaml"
+    near = get_close_matches(wanted, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise UserError(f"There is no recipe {str(name)!r}.{hint} Shipped recipes: {', '.join(known)}.")
 
@@ -236,13 +254,17 @@ def find_recipe(name: str | Path) -> Path:
 def load_recipe(name: str | Path, overrides: list[str] | None = None) -> Recipe:
     """Read, override and validate a recipe. Raises `UserError` naming file, key, value and what is allowed."""
     path = find_recipe(name)
-    content = parse_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text in UTF-8, so no recipe: {error}.") from error
+    content = parse_yaml(text, str(path)) or {}
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}; a recipe is a mapping of sections.")
     for override in overrides or []:
         _override(content, override)
     if not content.get("name"):
-        content["name"] = path.stem
+        content["name"] = re.sub(r"[^\w .-]+", "-", path.stem)
     return validate_recipe(content, str(path))
 
 
@@ -268,9 +290,9 @@ def _override(content: dict[str, Any], override: str) -> None:
         if not isinstance(target.get(part), dict):
             target[part] = {}
         target = target[part]
-    # A value such as `folder:/a b` is a string for people, though YAML might see a mapping in it.
-    value = parse_yaml(text, f"The value of {key}")
-    target[parts[-1]] = text if isinstance(value, dict) and not text.lstrip().startswith("{") else value
+    # Only numbers, switches and lists are YAML: `folder:/a b: c #2` is a text for people, and stays as it is.
+    is_text = not re.match(r"^[\[{'\"]", text) and re.search(r"[:#]", text)
+    target[parts[-1]] = text if is_text else parse_yaml(text, f"The value of {key}")
 
 
 def _problem(item: Any) -> str:
@@ -305,13 +327,15 @@ def _check_passed_through(train: Train, origin: str) -> None:
     from transformers import TrainingArguments
 
     known = {field.name for field in fields(TrainingArguments) if field.init}
-    ours = {"output_dir", "bf16", "fp16", "remove_unused_columns", "load_best_model_at_end", "label_smoothing_factor"}
-    instead = {"bf16": "train.precision", "fp16": "train.precision", "label_smoothing_factor": "loss.label_smoothing"}
-    for key in train.passed_through:
-        if key in ours:
-            hint = f" Use {instead[key]}." if key in instead else " The run folder decides it."
-            raise UserError(f"{origin}:\n  train.{key} is set by fer_hf.{hint}")
+    types = get_type_hints(TrainingArguments)
+    for key, value in train.passed_through.items():
+        if key in SET_BY_US or key.startswith(("hub_", "push_to_hub")):
+            raise UserError(f"{origin}:\n  train.{key} is set by fer_hf. {SET_BY_US.get(key, 'Use `fer-hf push`.')}")
         if key not in known:
             near = get_close_matches(key, [*Train.model_fields, *sorted(known)], n=1)
             hint = f" Did you mean 'train.{near[0]}'?" if near else ""
             raise UserError(f"{origin}:\n  train.{key}: unknown key, also to TrainingArguments.{hint}")
+        try:
+            TypeAdapter(types[key]).validate_python(value)
+        except ValidationError as error:
+            raise UserError(f"{origin}:\n  train.{key}: {error.errors()[0]['msg']}, but it is {value!r}") from error

@@ -102,10 +102,15 @@ class Run:
         return run
 
     @classmethod
-    def newest(cls, folder: Path) -> "Run | None":
-        """The run of `folder` that was started last, or None."""
-        runs = sorted(recipe.parent for recipe in folder.glob("*/recipe.yaml"))
-        return cls(runs[-1]) if runs else None
+    def all(cls, folder: Path) -> "list[Run]":
+        """The runs in `folder`, the one that was started last first."""
+        return [cls(recipe.parent) for recipe in sorted(folder.glob("*/recipe.yaml"), reverse=True)]
+
+    def finished_model(self) -> Path:
+        """The folder of the best model. Raises `UserError` when training has not made one yet."""
+        if not (self.model / "model.safetensors").is_file():
+            raise UserError(f"{self.path} has no model yet: finish its training with `fer-hf train RECIPE --resume`.")
+        return self.model
 
     @staticmethod
     def new_path(folder: Path) -> Path:

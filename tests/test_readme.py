@@ -49,8 +49,7 @@ def test_it_opens_with_the_two_commands():
 def test_quickstart(tmp_path):
     """The first command, once installed: the figures that it promises."""
     out = shell("fer-hf quickstart", tmp_path, environment())
-    run = Run.newest(tmp_path / "runs" / "quickstart")
-    assert run is not None
+    run = Run.all(tmp_path / "runs" / "quickstart")[0]
     assert str(run.model.relative_to(tmp_path) / "README.md") in out
     evaluations = run.metrics()["evaluations"]
     assert evaluations["toy-test"]["accuracy"] >= 0.9
@@ -83,6 +82,8 @@ def test_every_other_command(tmp_path, hub):
     filled = {"DATA": "folder:faces", "MODEL": "model", "RUN": newest}
     ran = 0
     for line in "".join(BASH[2:]).splitlines():
+        if line == ". .venv/bin/activate":  # `environment` has done that
+            continue
         command = re.sub(r"\b(DATA|MODEL|RUN)\b", lambda match: filled[match[1]], line)
         out = shell(command, tmp_path, env)
         ran += 1
@@ -99,8 +100,7 @@ def test_every_other_command(tmp_path, hub):
             env,
         )
         assert {row for row in LABELS if row in out}
-    run = Run.newest(tmp_path / "runs" / "my_recipe")
-    assert run is not None
+    run = Run.all(tmp_path / "runs" / "my_recipe")[0]
     local = shell(f"fer-hf predict {run.path} face.jpg --top-k 1", tmp_path, env)
     remote = shell("fer-hf predict someone/name face.jpg --top-k 1", tmp_path, env)
     int8 = shell("fer-hf predict someone/name face.jpg --top-k 7 --format int8", tmp_path, env)

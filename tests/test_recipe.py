@@ -36,9 +36,9 @@ def test_a_dumped_recipe_is_the_same_recipe(tmp_path):
 
 def test_overrides(tmp_path):
     path = write(tmp_path, "data:\n  source: toy\n")
-    overrides = ["data.source=folder:/a b/c: d", "train.seed=7", "loss.class_weights=[1,2]", "augment.enabled=false"]
+    overrides = ["data.source=folder:/a b/c: d #2", "train.seed=7", "loss.class_weights=[1,2]", "augment.enabled=false"]
     recipe = load_recipe(path, overrides)
-    assert recipe.data.source == "folder:/a b/c: d"
+    assert recipe.data.source == "folder:/a b/c: d #2"
     assert recipe.train.seed == 7
     assert recipe.loss.class_weights == [1.0, 2.0]
     assert recipe.augment.enabled is False
@@ -58,6 +58,11 @@ def test_overrides(tmp_path):
         ("export.int8=true", "export.onnx"),
         ("train.fp16=true", "Use train.precision"),
         ("train.output_dir=x", "The run folder decides it"),
+        ("train.eval_strategy=no", "one evaluation after each epoch"),
+        ("train.hub_token=hf_x", "Use `fer-hf push`"),
+        ("train.dataloader_num_workers=two", "it is 'two'"),
+        ("evaluate.splits=[]", "at least 1 item"),
+        ("name=../../elsewhere", "name:"),
         ("loss.class_weights=some", "'balanced', but it is 'some'"),
         ("data.source", "write section.key=value"),
         ("a.b.c=1", "write section.key=value"),

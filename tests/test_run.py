@@ -35,15 +35,13 @@ def test_open_wants_a_run_folder(tmp_path):
     assert Run.open(tmp_path).path == tmp_path
 
 
-def test_newest_goes_by_name(tmp_path):
-    assert Run.newest(tmp_path) is None
+def test_runs_are_listed_newest_first(tmp_path):
+    assert Run.all(tmp_path / "nowhere") == []
     for name in ("20260102-000000", "20260101-000000", "20260103-000000"):
         (tmp_path / name).mkdir()
     for name in ("20260102-000000", "20260101-000000"):
         (tmp_path / name / "recipe.yaml").touch()
-    newest = Run.newest(tmp_path)
-    assert newest is not None
-    assert newest.path.name == "20260102-000000"
+    assert [run.path.name for run in Run.all(tmp_path)] == ["20260102-000000", "20260101-000000"]
 
 
 def test_environment_is_plain_and_names_what_matters():

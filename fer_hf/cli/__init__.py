@@ -3,6 +3,7 @@
 Every failure ends in one message that says what to do: exit code 2 when the input has to change, 1 for anything else.
 """
 
+import errno
 import os
 import sys
 from typing import Annotated
@@ -18,6 +19,9 @@ from fer_hf.cli.quickstart import quickstart
 from fer_hf.cli.recipe import app as recipe
 from fer_hf.cli.report import report
 from fer_hf.cli.train import train
+
+INTERRUPTED = 130
+NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}
 
 app = typer.Typer(
     name="fer-hf",
@@ -58,17 +62,18 @@ def main() -> None:
     sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app()
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # typer has turned Ctrl-C into this
+            typer.echo("Stopped. A training goes on with `fer-hf train`, the same recipe and --resume.", err=True)
+        raise
     except Exception as error:
         if debug:
             raise
         code, message = _explain(error)
-        if os.environ.get("RANK", "0") == "0" or code == 1:
+        if os.environ.get("RANK", "0") == "0":  # in a launch, one process speaks for all
             typer.secho("Error: ", fg="red", bold=True, nl=False, err=True)
             typer.echo(message, err=True)
         sys.exit(code)
-    except KeyboardInterrupt:
-        typer.echo("Stopped. A training goes on with the same command and --resume.", err=True)
-        sys.exit(130)
 
 
 def _explain(error: Exception) -> tuple[int, str]:
@@ -80,14 +85,17 @@ def _explain(error: Exception) -> tuple[int, str]:
         return error.exit_code, str(error)
     if isinstance(error, LabelError):
         return 2, str(error)
-    if isinstance(error, PermissionError):
-        return 2, f"No permission: {error}. Choose another --output, or mend the permissions."
-    if isinstance(error, OSError):
-        return (
-            1,
-            f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}. Nothing finished was lost.",
-        )
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return 1, f"The disk is full{_where(error)}. Free some space, then go on (a training: with --resume)."
+    if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
+        return 2, f"{error.strerror}{_where(error)}. Mend the permissions, or choose another place."
+    if isinstance(error, OSError) and error.strerror:
+        return 1, f"{error.strerror}{_where(error)}. Nothing finished was lost."
     return (
         1,
         f"{type(error).__name__}: {error}\nThis should not happen. Run the command with --debug for the traceback.",
     )
+
+
+def _where(error: OSError) -> str:
+    return f": {error.filename}" if error.filename else ""

@@ -40,9 +40,10 @@ def evaluate(
     """
     from accelerate import Accelerator
 
-    from fer_hf.cli.stages import evaluate_to, load, print_results, quiet_libraries
+    from fer_hf.cli.stages import evaluate_to, load, print_results, quiet_libraries, remarks
     from fer_hf.errors import UserError
     from fer_hf.models.load import load_model
+    from fer_hf.progress import console
     from fer_hf.recipe import Recipe, load_recipe
     from fer_hf.run import Run
 
@@ -52,10 +53,17 @@ def evaluate(
     if data is None and not is_run:
         raise UserError("--data is missing: toy, fer2013:PATH, folder:PATH or hub:org/name.")
     accelerator = Accelerator()
-    source = own.model if is_run else model
-    faces = load(load_recipe(own.recipe_file) if is_run else Recipe(), data, load_model(str(source)).label_names)
+    source = own.finished_model() if is_run else model
+    recipe = load_recipe(own.recipe_file) if is_run else Recipe()
+    same = is_run and data in (None, recipe.data.source)
+    faces = load(recipe, None if same else data, load_model(str(source)).label_names)
+    named_alike = faces.source == "folder" and faces.dataset == own.metrics().get("data", {}).get("dataset")
+    if is_run and named_alike and not same and not output:
+        raise UserError(f"{data} has the name of the run's own dataset: give --output to keep their figures apart.")
     run = Run(output or (own.path if is_run else Path("runs/evaluate") / re.sub(r"[^\w.-]+", "-", model.strip("/."))))
     name = evaluate_to(run, source, faces, split.value, format.value, batch_size, accelerator)
     if accelerator.is_main_process:
+        for line in remarks(faces):
+            console.print(line, style="dim", markup=False)
         print_results(run, only=name)
     accelerator.wait_for_everyone()

@@ -7,7 +7,7 @@ from typing import Any
 from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list
 
-from fer_hf.cli.stages import evaluate_to, export_run, load, print_results, quiet_libraries
+from fer_hf.cli.stages import evaluate_to, export_run, load, print_results, quiet_libraries, remarks
 from fer_hf.data import Faces
 from fer_hf.deploy.onnx import require_optimum
 from fer_hf.errors import UserError
@@ -24,13 +24,13 @@ def run_recipe(recipe: Recipe, output: Path | None = None, resume: bool = False)
     if recipe.export.onnx:
         require_optimum()  # now, not after an hour of training
     state = PartialState()
+    faces = load(recipe)  # before there is a folder: a mistake in the data leaves nothing behind
     run = _open_run(recipe, output, resume, state)
     if run.metrics().get("finished"):
         if state.is_main_process:
-            console.print(f"{run.path} is finished already: a new run starts without --resume.")
+            console.print(f"{run.path} is finished already: a new run starts without --resume.", markup=False)
             print_results(run)
         return
-    faces = load(recipe)
     if state.is_main_process:
         _describe(recipe, run, faces)
     if "training" not in run.metrics():
@@ -39,9 +39,10 @@ def run_recipe(recipe: Recipe, output: Path | None = None, resume: bool = False)
     for split in recipe.evaluate.splits:
         evaluate_to(run, run.model, faces, split, "pytorch", recipe.train.per_device_eval_batch_size, accelerator)
     if state.is_main_process:
+        write_report(run, recipe.hub.repo_id)
         if recipe.export.onnx:
             export_run(run, recipe, recipe.export.int8, faces)
-        write_report(run, recipe.hub.repo_id)
+            write_report(run, recipe.hub.repo_id)
         run.update_metrics(finished=True)
         print_results(run)
     state.wait_for_everyone()
@@ -63,17 +64,21 @@ def _open_run(recipe: Recipe, output: Path | None, resume: bool, state: PartialS
 
 
 def _choose_run(recipe: Recipe, output: Path | None, resume: bool) -> Run:
+    """A new run, or with `resume` the newest one of this very recipe."""
     folder = Path("runs") / recipe.name
-    found = (Run(output) if output else Run.newest(folder)) if resume else None
-    if found and found.recipe_file.is_file():
-        if differing := _differences(load_recipe(found.recipe_file), recipe):
-            raise UserError(
-                f"{found.path} was started with another recipe: {'; '.join(differing)}. Give the same recipe and "
-                "overrides, or leave out --resume to start a new run."
-            )
-        return found
     if resume:
-        console.print(f"there is no run to resume in {output or folder}: a new one starts")
+        candidates = [run for run in ([Run(output)] if output else Run.all(folder)) if run.recipe_file.is_file()]
+        differing: list[str] = []
+        for run in candidates:
+            differing = _differences(load_recipe(run.recipe_file), recipe)
+            if not differing:
+                return run
+        if candidates:
+            raise UserError(
+                f"{candidates[-1].path} was started with another recipe: {'; '.join(differing)}. Give the same recipe "
+                "and overrides, or leave out --resume to start a new run."
+            )
+        console.print(f"there is no run to resume in {output or folder}: a new one starts", markup=False)
     run = Run(output or Run.new_path(folder))
     if run.recipe_file.exists():
         raise UserError(f"{run.path} holds a run already: add --resume to go on with it, or choose another --output.")
@@ -109,9 +114,8 @@ def _describe(recipe: Recipe, run: Run, faces: Faces) -> None:
         environment=surroundings,
     )
     counts = ", ".join(f"{len(split):,} {name}" for name, split in faces.splits.items())
-    console.print(f"[bold]{recipe.name}[/bold]: {faces.dataset} ({counts}) -> {run.path}", highlight=False)
-    for line in [
-        *faces.notes,
-        *(f"{n:,} images of {emotion} were dropped" for emotion, n in faces.dropped.items() if n),
-    ]:
-        console.print(f"  {line}", highlight=False, style="dim")
+    console.print(
+        f"{recipe.name}: {faces.dataset} ({counts}) -> {run.path}", style="bold", markup=False, soft_wrap=True
+    )
+    for line in remarks(faces):
+        console.print(f"  {line}", style="dim", markup=False)

@@ -25,7 +25,7 @@ def predict(
     from typing import Any
 
     import torch
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     from fer_hf.cli.stages import ONNX_FILES, quiet_libraries
     from fer_hf.deploy.onnx import load_onnx
@@ -40,10 +40,10 @@ def predict(
     for path in images:
         try:
             with Image.open(path) as picture:
-                pictures.append(to_uint8(picture))
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+                pictures.append(to_uint8(ImageOps.exif_transpose(picture)))
+        except Exception as error:  # decoders raise many kinds on damaged files
             raise UserError(f"{path} is no picture that can be read: {error}") from error
-    source = Run(model).model if Run(model).recipe_file.is_file() else model
+    source = Run(model).finished_model() if Run(model).recipe_file.is_file() else model
     loaded = load_model(str(source))
     loaded.model.eval()
     classifier: Any = loaded.model if format is Format.PYTORCH else load_onnx(source, ONNX_FILES[format.value])
@@ -56,4 +56,4 @@ def predict(
             typer.echo(json.dumps({"file": str(path), "probabilities": dict(ranked)}, ensure_ascii=False))
         else:
             best = "  ".join(f"{label} {probability:.1%}" for label, probability in ranked[:top_k])
-            output.print(f"{path}  {best}", soft_wrap=True, highlight=False)
+            output.print(f"{path}  {best}", soft_wrap=True, highlight=False, markup=False)

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Column, Table
 
 
@@ -20,7 +21,6 @@ def push(
     from fer_hf.errors import UserError
     from fer_hf.progress import output
     from fer_hf.recipe import load_recipe
-    from fer_hf.report import write_report
     from fer_hf.run import Run
 
     opened = Run.open(run)
@@ -28,14 +28,12 @@ def push(
     repo_id = repo_id or settings.repo_id
     if not repo_id:
         raise UserError("Where to? Give --repo-id someone/name.")
-    write_report(opened, repo_id)  # so that the snippets of the card name the repository
-    files = hub.plan(opened)
+    files = hub.plan(opened, repo_id)
     table = Table("file", Column("bytes", justify="right"))
     for file in files:
-        table.add_row(file.path_in_repo, f"{file.bytes:,}")
-    table.add_row(f"[bold]{len(files)} files[/bold]", f"[bold]{sum(file.bytes for file in files):,}[/bold]")
+        table.add_row(escape(file.path_in_repo), f"{file.bytes:,}")
+    table.add_section()
+    table.add_row(f"{len(files)} files", f"{sum(file.bytes for file in files):,}")
     output.print(table)
-    if dry_run:
-        output.print(f"dry run: nothing was sent to {repo_id}")
-    else:
-        output.print(f"published: {hub.push(opened, repo_id, private or settings.private)}", soft_wrap=True)
+    url = hub.push(opened, repo_id, private or settings.private, dry_run=dry_run)
+    output.print(f"dry run, nothing was sent to {url}" if dry_run else f"published: {url}", soft_wrap=True)

@@ -34,19 +34,26 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore")
 
 
-def load(recipe: Recipe, source: str | None = None, labels: tuple[str, ...] | None = None) -> Faces:
-    """The faces of a recipe, or of another source, to evaluate on; the main process goes first and fills the caches."""
+def load(recipe: Recipe, elsewhere: str | None = None, labels: tuple[str, ...] | None = None) -> Faces:
+    """The faces of a recipe, or to evaluate on those of a source elsewhere; the main process goes first."""
     data = recipe.data
     with PartialState().main_process_first():
         return load_faces(
-            source or data.source,
+            elsewhere or data.source,
             labels or data.label_set,
             validation_fraction=data.validation_fraction,
             test_fraction=data.test_fraction,
             seed=data.split_seed,
             on_bad_image=data.on_bad_image,
-            training=source is None,
+            training=elsewhere is None,
         )
+
+
+def remarks(faces: Faces) -> list[str]:
+    """What a user should know of a dataset: how it was split, what was dropped and skipped."""
+    dropped = [f"{count:,} images of {emotion} were dropped." for emotion, count in faces.dropped.items() if count]
+    skipped = [f"skipped: {', '.join(faces.skipped[:5])}{' ...' if len(faces.skipped) > 5 else ''}"]
+    return [*faces.notes, *dropped, *(skipped if faces.skipped else [])]
 
 
 def evaluate_to(
@@ -80,17 +87,16 @@ def evaluate_to(
 def export_run(run: Run, recipe: Recipe, int8: bool, faces: Faces | None = None) -> None:
     """ONNX, and INT8 when asked, each measured on the validation split."""
     require_optimum()
-    if not (run.model / "model.safetensors").is_file():
-        raise UserError(f"{run.path} has no model yet: finish its training with --resume first.")
+    spec = ImageSpec.from_processor(load_model(str(run.finished_model())).processor)
     faces = faces or load(recipe)
-    spec = ImageSpec.from_processor(load_model(str(run.model)).processor)
     check = pixel_values(sample(faces.splits["validation"], 64), spec)
     exported = {"onnx": export_onnx(run.model, check)}
     if int8:
         calibration = sample(faces.splits["train"], recipe.export.calibration_images)
         exported["int8"] = quantise(run.model, calibration, spec, recipe.export.calibration)
     run.update_metrics(export=exported)
-    for format in ("pytorch", *exported):
+    known = {(row["split"], row["format"]) for row in run.metrics().get("evaluations", {}).values()}
+    for format in exported if ("validation", "pytorch") in known else ("pytorch", *exported):
         evaluate_to(run, run.model, faces, "validation", format, recipe.train.per_device_eval_batch_size)
 
 
@@ -117,4 +123,4 @@ def print_results(run: Run, only: str | None = None) -> None:
     output.print(table)
     for what, path in {"metrics": run.metrics_file, "model": run.model, "card": run.model / "README.md"}.items():
         if path.exists():
-            output.print(f"{what + ':':9}{path}", soft_wrap=True, highlight=False)
+            output.print(f"{what + ':':9}{path}", soft_wrap=True, highlight=False, markup=False)

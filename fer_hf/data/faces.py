@@ -80,7 +80,7 @@ def load_faces(
     `source` is `toy`, `fer2013:PATH`, `folder:PATH`, `hub:org/name` or `hub:org/name@revision`. The fractions and the
     seed matter only where the source lacks a split. With `check_images` every image is decoded once; unreadable images
     and records raise, or are left out with `on_bad_image="skip"`. Without `training`, a source may lack a train split,
-    and then has just the splits that it has. Nothing else depends on `seed`: the toy faces are
+    and a folder of classes is one test split. Nothing else depends on `seed`: the toy faces are
     always the same.
 
     Raises `UserError` for an unknown source, a class that is no emotion, unreadable images, an empty split, and a class
@@ -119,9 +119,13 @@ def load_faces(
     if bad:
         raw.notes.append(f"{len(bad):,} unreadable image(s) were left out.")
         aligned |= {split: _without(aligned[split], found) for split, found in unread.items()}
+        aligned = {split: data for split, data in aligned.items() if len(data)}
 
     splits, notes = aligned, list[str]()
-    if training or "train" in aligned:
+    if not training and kind == "folder" and set(aligned) == {"train"}:
+        splits = {"test": aligned["train"]}
+        notes = ["The folder has no splits: all of its images were used as the test split."]
+    elif training or "train" in aligned:
         try:
             splits, notes = add_missing(aligned, validation_fraction, test_fraction, seed)
         except UserError as error:
@@ -236,6 +240,8 @@ def _why_unreadable(image: dict[str, Any] | None) -> str | None:
         return "there is no image"
     try:
         with PIL.Image.open(image["path"] if image["bytes"] is None else io.BytesIO(image["bytes"])) as picture:
+            if picture.width * picture.height > (PIL.Image.MAX_IMAGE_PIXELS or math.inf):
+                return f"{picture.width} x {picture.height} pixels are more than Pillow holds to be safe"
             picture.load()
     except PIL.UnidentifiedImageError:
         return "it is no image, or of a format that Pillow does not know"

@@ -45,7 +45,7 @@ def export_onnx(model_folder: Path, check: torch.Tensor) -> dict[str, Any]:
     is_timm = loaded.model.config.model_type == "timm_wrapper"
     custom = {"model": ViTOnnxConfig(loaded.model.config, task="image-classification")} if is_timm else None
     height, width = check.shape[-2:]
-    with tempfile.TemporaryDirectory(dir=model_folder) as aside:
+    with tempfile.TemporaryDirectory(dir=model_folder, prefix=".") as aside:
         main_export(
             str(model_folder),
             output=aside,
@@ -86,7 +86,7 @@ def quantise(
     settings = AutoQuantizationConfig.avx512_vnni(is_static=True, per_channel=True)
     settings.reduce_range = not has_vnni()
     inputs = _calibration_inputs(calibration, spec)
-    with tempfile.TemporaryDirectory(dir=model_folder) as aside:
+    with tempfile.TemporaryDirectory(dir=model_folder, prefix=".") as aside:
         shutil.copy(model_folder / "config.json", aside)
         quant_pre_process(str(model_folder / "onnx" / FLOAT), str(Path(aside) / FLOAT), skip_symbolic_shape=True)
         quantizer = ORTQuantizer.from_pretrained(aside, file_name=FLOAT)

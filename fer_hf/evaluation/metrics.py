@@ -71,8 +71,8 @@ def classification_metrics(logits: Array, references: Array, label_names: Sequen
 
     Args: logits `(N, C)` before the softmax, references `(N,)` integer ids, label_names `C` names in the logits' order.
     Returns plain numbers: shares in [0, 1], log_loss in nats; per class, confusion counts (rows are references), and
-    the bins of the reliability diagram. Ties in the logits go to the lower id. Classes that are neither in the references
-    nor predicted do not count in macro averages. Raises ValueError on empty or ill-shaped input.
+    the bins of the reliability diagram. Ties in the logits go to the lower id. Classes that are neither in the
+    references nor predicted do not count in macro averages. Raises ValueError on empty or ill-shaped input.
     """
     logits, references = np.asarray(logits, dtype=np.float64), np.asarray(references)
     if logits.ndim != 2 or not len(logits) or logits.shape != (len(references), len(label_names)):

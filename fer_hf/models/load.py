@@ -4,6 +4,7 @@ Labels travel by name: a checkpoint whose own labels cover the wanted ones keeps
 any other gets a new head. Input size, mean and std end up where `AutoImageProcessor` finds them again.
 """
 
+import errno
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,8 +32,8 @@ from fer_hf.run import write_text
 CONTAMINATED = "dima806/facial_emotions_image_detection"
 CONTAMINATION_NOTE = (
     f"`{CONTAMINATED}` was very probably trained on FER2013's own test images (its card reports a balanced test "
-    "set with disgust recall 1.0, which fits over-sampling before the split). FER2013 scores that start from it are inflated; "
-    "compare with a control from `google/vit-base-patch16-224-in21k`."
+    "set with disgust recall 1.0, which fits over-sampling before the split). FER2013 scores that start from it are "
+    "inflated; compare with a control from `google/vit-base-patch16-224-in21k`."
 )
 
 
@@ -94,13 +95,16 @@ def load_model(
         raise UserError(f"timm has no weights for {timm_name!r}: choose another tag, or set model.pretrained=false.")
     try:
         return _load_hub(str(hub_id), labels, pretrained, image_size, dropout)
-    except OSError as error:
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
         near = get_close_matches(timm_name.split(".")[0], timm.list_models(), n=3)
         hint = f" timm models of a similar name: {', '.join(near)}." if near else ""
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"The model {name!r} could not be loaded: it is no local folder or timm model, and the Hub gave: "
-            f"{reason}{hint}"
+            f"The model {name!r} could not be loaded: neither as a folder, nor from timm or the Hub: {reason}{hint}"
         ) from error
 
 
@@ -149,7 +153,7 @@ def _load_hub(
     name: str, labels: Sequence[str] | None, pretrained: bool, image_size: int | None, dropout: dict[str, float]
 ) -> Loaded:
     """A checkpoint in a folder or on the Hub, timm's included."""
-    config = AutoConfig.from_pretrained(name)
+    config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     own = labels_of(config)
     keeps_head = pretrained and (labels is None or _covers(own, labels))
     if labels is None and not are_emotions(own):
@@ -158,7 +162,7 @@ def _load_hub(
         )
     changes: dict[str, Any] = {} if keeps_head else {"num_labels": len(labels or own), **_id2label(labels or own)}
     if not keeps_head:
-        config = AutoConfig.from_pretrained(name, **changes)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **changes)
         _name_labels(config, labels or own)
     is_timm = isinstance(config, TimmWrapperConfig)
     processor_changes = _resize_config(config, name, image_size, pretrained, is_timm)
@@ -169,8 +173,12 @@ def _load_hub(
     if is_timm:
         processor = TimmWrapperImageProcessor(pretrained_cfg=config.pretrained_cfg, architecture=config.architecture)
     else:
-        processor = AutoImageProcessor.from_pretrained(name, **processor_changes)
-    model = _pretrained(name, config) if pretrained else AutoModelForImageClassification.from_config(config)
+        processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False, **processor_changes)
+    model = (
+        _pretrained(name, config)
+        if pretrained
+        else AutoModelForImageClassification.from_config(config, trust_remote_code=False)
+    )
     if not keeps_head and len(own) == len(labels or own):
         head_of(model).reset_parameters()  # as many outputs, but for something else: these rows were loaded
     if keeps_head and labels is not None and list(own) != list(labels):
@@ -204,7 +212,7 @@ def _resize_config(config: Any, name: str, size: int | None, pretrained: bool, i
         raise UserError(f"The pretrained positions of {name!r} are for {own} pixels: leave model.image_size out.")
     if own is not None:
         config.image_size = size
-    processor = AutoImageProcessor.from_pretrained(name)
+    processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
     key = "shortest_edge" if dict(processor.size).get("shortest_edge") else None
     changes: dict[str, Any] = {"size": {key: size} if key else {"height": size, "width": size}}
     if getattr(processor, "crop_size", None):
@@ -215,7 +223,7 @@ def _resize_config(config: Any, name: str, size: int | None, pretrained: bool, i
 def _pretrained(name: str, config: Any) -> PreTrainedModel:
     """Weights into the model of `config`; only the head may be new."""
     model, info = AutoModelForImageClassification.from_pretrained(
-        name, config=config, ignore_mismatched_sizes=True, output_loading_info=True
+        name, config=config, trust_remote_code=False, ignore_mismatched_sizes=True, output_loading_info=True
     )
     own = {id(p) for p in head_of(model).parameters()}
     head_keys = {key for key, p in model.named_parameters() if id(p) in own}

@@ -363,7 +363,8 @@ def write_report(run: Run, repo_id: str | None = None) -> Path:
         )
     metrics = run.metrics()
     main = headline(evaluations(metrics))
-    figures = write_figures(run.model / "figures", main, labels_of(main, metrics), metrics.get("training"))
+    trained_on = (metrics.get("data") or {}).get("dataset", "")
+    figures = write_figures(run.model / "figures", main, labels_of(main, metrics), metrics.get("training"), trained_on)
     card = run.model / "README.md"
     write_text(card, card_text(metrics, figures, repo_id))
     return card

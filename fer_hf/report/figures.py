@@ -158,7 +158,7 @@ def reliability_figure(evaluation: dict[str, Any]) -> Figure:
 
 
 def write_figures(
-    folder: Path, evaluation: dict[str, Any], labels: Sequence[str], training: dict[str, Any] | None
+    folder: Path, evaluation: dict[str, Any], labels: Sequence[str], training: dict[str, Any] | None, trained_on: str
 ) -> list[str]:
     """Write the PNG files at 150 dpi and return the stems of their names, without the curves if there is no history.
 
@@ -170,7 +170,7 @@ def write_figures(
         "reliability": reliability_figure(evaluation),
     }
     if training and training.get("history"):
-        figures["learning_curves"] = learning_curves_figure(training, evaluation["dataset"])
+        figures["learning_curves"] = learning_curves_figure(training, trained_on)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "learning_curves.png").unlink(missing_ok=True)
     for name, figure in figures.items():

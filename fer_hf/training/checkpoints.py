@@ -38,6 +38,8 @@ def defect(folder: Path, processes: int = 1) -> str | None:
     try:
         files = json.loads(manifest.read_text(encoding="utf-8"))
     except ValueError:
+        files = None
+    if not isinstance(files, dict):
         return "its manifest is damaged"
     for name, expected in files.items():
         path = folder / name

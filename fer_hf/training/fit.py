@@ -54,12 +54,16 @@ def fit(recipe: Recipe, splits: DatasetDict, run: Run, resume: bool = False) -> 
         channels_last=recipe.train.channels_last,
     )
     checkpoint = _checkpoint_to_resume(run, args) if resume else None
-    _add_callbacks(trainer, recipe.train, run, checkpoint)
+    progress = _add_callbacks(trainer, recipe.train, run, checkpoint)
     state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
     if state and _had_ended(state):
         trainer.state, clock = state, _restored_clock(state)
     else:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        finally:
+            if progress:
+                progress.bar.stop()  # also after an error, which is printed below it
         clock = next(c for c in trainer.callback_handler.callbacks if isinstance(c, Clock))  # a resume makes a new one
     if trainer.is_world_process_zero():
         parameters = sum(p.numel() for p in loaded.model.parameters())
@@ -74,7 +78,7 @@ def fit(recipe: Recipe, splits: DatasetDict, run: Run, resume: bool = False) -> 
                 "mean": list(spec.mean),
                 "std": list(spec.std),
                 "head": loaded.head,
-                "notes": loaded.notes,
+                "notes": loaded.notes or Run(recipe.model.name).metrics().get("model", {}).get("notes", []),
             },
             training=_summary(trainer, recipe.train, clock, len(train)),
         )
@@ -150,18 +154,20 @@ def _train_transform(augment: Augment, spec: ImageSpec, num_samples: int, seed: 
     return TrainTransform(spec, num_samples, seed, **augment.model_dump(exclude={"enabled"}))
 
 
-def _add_callbacks(trainer: FerTrainer, train: Train, run: Run, checkpoint: Path | None) -> None:
-    """Early stopping, TensorBoard and the terminal."""
+def _add_callbacks(trainer: FerTrainer, train: Train, run: Run, checkpoint: Path | None) -> ProgressLine | None:
+    """Early stopping, TensorBoard and the terminal; returns the progress line of the main process."""
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     if train.early_stopping_patience:
         trainer.add_callback(EarlyStoppingCallback(train.early_stopping_patience))
     if not trainer.is_world_process_zero():
-        return
-    trainer.add_callback(ProgressLine(console, _images_per_step(trainer)))
+        return None
+    line = ProgressLine(console, _images_per_step(trainer))
+    trainer.add_callback(line)
     if "tensorboard" in train.report_to:
         step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else None
         trainer.add_callback(TensorBoardCallback(SummaryWriter(str(run.tensorboard), purge_step=step)))
+    return line
 
 
 def _images_per_step(trainer: FerTrainer) -> int:
@@ -173,7 +179,7 @@ def _checkpoint_to_resume(run: Run, args: TrainingArguments) -> Path | None:
     checkpoint, passed_over = newest_sound(run.checkpoints, args.world_size)
     if args.process_index == 0:
         for line in passed_over:
-            console.print(f"[yellow]passed over[/yellow] {line}", highlight=False)
+            console.print(f"passed over {line}", style="yellow", markup=False)
         start = checkpoint.name if checkpoint else "the beginning: there is no sound checkpoint"
         console.print(f"resuming from {start}", highlight=False)
     return checkpoint

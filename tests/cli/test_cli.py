@@ -111,6 +111,17 @@ def test_a_folder_with_nothing_but_a_test_split_can_be_evaluated(cli, trained, f
     assert "21 images" in out
 
 
+def test_a_folder_of_classes_is_evaluated_whole_and_apart_from_the_runs_own(cli, trained, faces, tmp_path):
+    shutil.copytree(faces / "test", tmp_path / faces.name)
+    code, _, err = cli("evaluate", trained, "--data", f"folder:{tmp_path / faces.name}")
+    assert code == 2
+    assert "give --output" in err
+    code, out, err = cli("evaluate", trained, "--data", f"folder:{tmp_path / faces.name}", "--output", tmp_path / "x")
+    assert code == 0
+    assert "21 images" in out
+    assert "no splits: all of its images" in " ".join(err.split())
+
+
 def test_predict_agrees_with_evaluate(cli, trained, faces):
     face = next((faces / "test" / "sad").iterdir())
     code, out, _ = cli("predict", trained, face, "--json")

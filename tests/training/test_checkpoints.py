@@ -40,6 +40,7 @@ def flip(path):
         (lambda c: flip(c / "rng_state.pth"), "rng_state.pth has changed"),
         (lambda c: (c / MANIFEST).unlink(), "no manifest"),
         (lambda c: (c / MANIFEST).write_text("{"), "manifest is damaged"),
+        (lambda c: (c / MANIFEST).write_text("[1]"), "manifest is damaged"),
     ],
 )
 def test_a_damaged_checkpoint_is_passed_over_and_said(folder, damage, reason):
@@ -80,8 +81,9 @@ def test_what_a_resume_passed_over_does_not_count_as_newer(folder):
 
 def test_seal_covers_subfolders(tmp_path):
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "rng_state_0.pth").write_text("x")
+    (tmp_path / "rng_state.pth").write_text("x")
+    (tmp_path / "a" / "shard.pt").write_text("x")
     seal(tmp_path)
     assert defect(tmp_path) is None
-    (tmp_path / "a" / "rng_state_0.pth").write_text("y")
-    assert "a/rng_state_0.pth" in str(defect(tmp_path))
+    (tmp_path / "a" / "shard.pt").write_text("y")
+    assert "a/shard.pt has changed" in str(defect(tmp_path))
