@@ -60,8 +60,17 @@ class ImageSpec:
         if hasattr(processor, "data_config"):
             return cls._from_timm(processor.data_config)
         config = processor.to_dict()
+        flags = {
+            name: bool(getattr(processor, name, False)) for name in ("do_resize", "do_center_crop", "do_normalize")
+        }
+        if getattr(processor, "do_flip_channel_order", False) or getattr(processor, "rescale_offset", False):
+            raise UserError(
+                f"{type(processor).__name__} flips channels or shifts values: take the timm model of its kind."
+            )
+        if type(processor).__name__.startswith("Levit"):
+            raise UserError(f"{type(processor).__name__} has a resize of its own: take the timm model of its kind.")
         size, crop = dict(config.get("size") or {}), dict(config.get("crop_size") or {})
-        if not config.get("do_resize", True) or not (size.get("height") or size.get("shortest_edge")):
+        if not flags["do_resize"] or not (size.get("height") or size.get("shortest_edge")):
             raise UserError(f"{type(processor).__name__} does not resize to one size: it cannot make batches ({size}).")
         interpolation = PIL_INTERPOLATION.get(config.get("resample", Image.Resampling.BILINEAR))
         if interpolation is None:
@@ -73,16 +82,17 @@ class ImageSpec:
         final = (edge, edge) if edge else (size["height"], size["width"])
         if config.get("crop_pct") and edge:  # ConvNeXT: enlarge and crop below 384 pixels, squash from there on
             resize = (edge, edge) if edge >= 384 else int(edge / config["crop_pct"])
-        elif config.get("do_center_crop") and crop:
+        elif flags["do_center_crop"] and crop:
             final = (crop["height"], crop["width"])
         elif edge:
             raise UserError(
                 f"{type(processor).__name__} keeps the aspect ratio without a crop: it cannot make batches."
             )
-        normalise = config.get("do_normalize", True)
-        factor = 255 * config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 255.0
-        mean = tuple(config["image_mean"]) if normalise else (0.0, 0.0, 0.0)
-        std = tuple(config["image_std"]) if normalise else (1.0, 1.0, 1.0)
+        factor = 255 * config.get("rescale_factor", 1 / 255) if getattr(processor, "do_rescale", False) else 255.0
+        mean = tuple(config["image_mean"]) if flags["do_normalize"] else (0.0, 0.0, 0.0)
+        std = tuple(config["image_std"]) if flags["do_normalize"] else (1.0, 1.0, 1.0)
+        if getattr(processor, "include_top", False):  # EfficientNet divides by std a second time
+            mean, std = mean, tuple(s * s for s in std)
         mean, std = tuple(m / factor for m in mean), tuple(s / factor for s in std)
         return cls(final, resize, interpolation, mean, std, crop_rounds_down=True)
 
@@ -130,13 +140,13 @@ class FaceDataset(torch.utils.data.Dataset):
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Rows to a batch: `labels` `(B,)`, `index` `(B,)`, `images` uint8 `(B, C, H, W)`, or a list when shapes differ."""
+    """Rows to a batch: `labels` `(B,)`, `index` (a list), `images` uint8 `(B, C, H, W)` or, of mixed shapes, a list."""
     images = [row["image"] for row in rows]
     alike = len({image.shape for image in images}) == 1
     # Labels come first: accelerate reads the batch size off the first tensor it finds.
     return {
         "labels": torch.tensor([row["label"] for row in rows]),
-        "index": torch.tensor([row["index"] for row in rows]),
+        "index": [row["index"] for row in rows],
         "images": torch.stack(images) if alike else images,
     }
 
@@ -217,16 +227,16 @@ class TrainTransform:
         self.brightness, self.contrast, self.saturation = brightness, contrast, saturation
         self._epoch, self._table = -1, torch.empty(0)
 
-    def uniform(self, epoch: int, index: Tensor) -> Tensor:
+    def uniform(self, epoch: int, index: Sequence[int]) -> Tensor:
         """The random numbers of each image in an epoch: `(B, COLUMNS)` in [0, 1)."""
         if epoch != self._epoch:
             generator = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
             table = generator.random((self.num_samples, self.COLUMNS), dtype=np.float32)
             self._epoch, self._table = epoch, torch.from_numpy(table)
-        return self._table[index.cpu()]
+        return self._table[list(index)]
 
-    def __call__(self, images: Tensor | Sequence[Tensor], index: Tensor, epoch: int) -> Tensor:
-        """uint8 `(B, C, H, W)` or list of `(C, H, W)`, rows `(B,)`, epoch from 0: float32 `(B, 3, h, w)`."""
+    def __call__(self, images: Tensor | Sequence[Tensor], index: Sequence[int], epoch: int) -> Tensor:
+        """uint8 `(B, C, H, W)` or list of `(C, H, W)`, `B` row numbers, epoch from 0: float32 `(B, 3, h, w)`."""
         drawn = self.uniform(epoch, index).to(images[0].device)
         return by_shape(images, lambda group, positions: self._transform(group, drawn[positions.to(drawn.device)]))
 

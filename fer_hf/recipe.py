@@ -35,6 +35,9 @@ SET_BY_US = {
     "load_best_model_at_end": "The best model is always kept, in the run's model/.",
     "greater_is_better": "train.metric_for_best_model decides it.",
     "remove_unused_columns": "The transforms need all columns.",
+    **dict.fromkeys(("eval_delay", "eval_on_start"), "There is one evaluation after each epoch."),
+    **dict.fromkeys(("ignore_data_skip", "restore_callback_states_from_checkpoint"), "A resume is exact."),
+    **dict.fromkeys(("prediction_loss_only", "batch_eval_metrics"), "The metrics need all predictions at once."),
 }
 
 

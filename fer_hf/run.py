@@ -30,9 +30,7 @@ def write_text(path: Path, text: str) -> None:
     try:
         with open(aside, "w", encoding="utf-8") as file:
             file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
+        move_into_place(aside, path)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -77,6 +75,20 @@ def _git_commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def move_into_place(aside: Path, path: Path) -> None:
+    """Flush a file, or a folder of flushed files, and rename it: after a crash there is the old one or the new."""
+    if aside.is_file():
+        with open(aside, "rb+") as file:
+            os.fsync(file.fileno())
+    os.replace(aside, path)
+    if os.name == "posix":  # the rename itself
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
 
 class Run:

@@ -1,6 +1,7 @@
 """A whole experiment: choose the run folder, train, evaluate, export, report."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,17 @@ def run_recipe(recipe: Recipe, output: Path | None = None, resume: bool = False)
     quiet_libraries()
     if recipe.export.onnx:
         require_optimum()  # now, not after an hour of training
-    state = PartialState()
+    state = PartialState(timeout=timedelta(hours=6))  # the others wait while the main process reads and checks
     faces = load(recipe)  # before there is a folder: a mistake in the data leaves nothing behind
-    run = _open_run(recipe, output, resume, state)
-    if run.metrics().get("finished"):
+    run, done = _open_run(recipe, output, resume, state)
+    if "finished" in done:
         if state.is_main_process:
             console.print(f"{run.path} is finished already: a new run starts without --resume.", markup=False)
             print_results(run)
         return
     if state.is_main_process:
         _describe(recipe, run, faces)
-    if "training" not in run.metrics():
+    if "training" not in done:
         fit(recipe, faces.splits, run, resume)
     accelerator = Accelerator()
     for split in recipe.evaluate.splits:
@@ -45,22 +46,25 @@ def run_recipe(recipe: Recipe, output: Path | None = None, resume: bool = False)
             write_report(run, recipe.hub.repo_id)
         run.update_metrics(finished=True)
         print_results(run)
-    state.wait_for_everyone()
 
 
-def _open_run(recipe: Recipe, output: Path | None, resume: bool, state: PartialState) -> Run:
-    """The run folder, new or to be resumed; the main process chooses and makes it, the others are told."""
-    chosen: list[Any] = [None]
+def _open_run(recipe: Recipe, output: Path | None, resume: bool, state: PartialState) -> tuple[Run, list[str]]:
+    """The run folder, new or to be resumed, and which sections its metrics.json has already.
+
+    The main process chooses and makes it, the others are told.
+    """
+    chosen: list[Any] = [None, None]
     if state.is_main_process:
         try:
-            chosen[0] = str(_choose_run(recipe, output, resume).path)
+            run = _choose_run(recipe, output, resume)
+            chosen = [str(run.path), list(run.metrics())]
         except Exception as error:  # the other processes must hear of it, or they would wait for ever
             chosen[0] = error
     if state.num_processes > 1:
         broadcast_object_list(chosen)
     if isinstance(chosen[0], Exception):
         raise chosen[0]
-    return Run(chosen[0])
+    return Run(chosen[0]), chosen[1]
 
 
 def _choose_run(recipe: Recipe, output: Path | None, resume: bool) -> Run:

@@ -6,6 +6,7 @@ any other gets a new head. Input size, mean and std end up where `AutoImageProce
 
 import errno
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -165,7 +166,7 @@ def _load_hub(
         config = AutoConfig.from_pretrained(name, trust_remote_code=False, **changes)
         _name_labels(config, labels or own)
     is_timm = isinstance(config, TimmWrapperConfig)
-    processor_changes = _resize_config(config, name, image_size, pretrained, is_timm)
+    processor_changes = _resize_config(config, name, image_size, is_timm)
     if is_timm and dropout:
         config.model_args = (config.model_args or {}) | dropout
     elif dropout:
@@ -197,7 +198,7 @@ def _covers(own: Sequence[str], wanted: Sequence[str]) -> bool:
     return True
 
 
-def _resize_config(config: Any, name: str, size: int | None, pretrained: bool, is_timm: bool) -> dict[str, Any]:
+def _resize_config(config: Any, name: str, size: int | None, is_timm: bool) -> dict[str, Any]:
     """Write an own image size into `config`; returns what the processor has to be told."""
     if size is None:
         return {}
@@ -207,10 +208,7 @@ def _resize_config(config: Any, name: str, size: int | None, pretrained: bool, i
             raise UserError(f"{name!r} takes {settings['input_size'][-1]} pixels only: leave model.image_size out.")
         config.pretrained_cfg = settings | {"input_size": [3, size, size], "crop_pct": 1.0}
         return {}
-    own = getattr(config, "image_size", None)
-    if pretrained and own is not None and own != size:
-        raise UserError(f"The pretrained positions of {name!r} are for {own} pixels: leave model.image_size out.")
-    if own is not None:
+    if getattr(config, "image_size", None) is not None:
         config.image_size = size
     processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
     key = "shortest_edge" if dict(processor.size).get("shortest_edge") else None
@@ -231,7 +229,8 @@ def _pretrained(name: str, config: Any) -> PreTrainedModel:
     bare = {key.removeprefix("timm_model.") for key in head_keys}
     foreign = sorted(key for key in new if key.removeprefix("timm_model.") not in bare)
     if foreign:
-        raise UserError(f"The weights of {name!r} do not fit its config: {', '.join(foreign[:3])} would be random.")
+        hint = " Its positions are for one image size: leave model.image_size out." if "position" in foreign[0] else ""
+        raise UserError(f"The weights of {name!r} do not fit: {', '.join(foreign[:3])} would be random.{hint}")
     return model
 
 
@@ -268,3 +267,5 @@ def save_model(model: PreTrainedModel, processor: Any, folder: Path) -> None:
     labels = labels_of(model.config)
     config |= {"id2label": {str(i): label for i, label in enumerate(labels)}, "label2id": model.config.label2id}
     write_text(path, json.dumps(config, indent=2) + "\n")
+    for weights in folder.glob("*.safetensors"):
+        shutil.copymode(path, weights)  # safetensors lets nobody but the owner read them

@@ -9,16 +9,23 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 
-class CheckpointAfterEvaluation(TrainerCallback):
-    """At the end of an epoch: evaluate first, then save.
+class ExactResume(TrainerCallback):
+    """What it takes for a resumed run to do just what the uninterrupted one does.
 
-    The Trainer saves the epoch's last step before it evaluates; a run that is killed in between would resume in the
-    next epoch and never look at this one, and could end with another best model.
+    - At the end of an epoch, evaluate first, then save. The Trainer saves the last step before it evaluates; a run
+      killed in between would resume in the next epoch, never look at this one, and could end with another best model.
+    - Log whenever a checkpoint is saved: the running mean of the loss is not part of it.
+    - Tell the sampler the epoch before batches are skipped: transformers 5 does so too late to reach it under DDP.
     """
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        kwargs["train_dataloader"].set_epoch(int(state.epoch or 0))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.epoch == int(state.epoch) or control.should_training_stop:
             control.should_save = False
+        if control.should_save:
+            control.should_log = True
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         control.should_log = True  # so that no logged loss spans two epochs

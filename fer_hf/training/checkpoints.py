@@ -10,7 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
-from fer_hf.run import write_text
+from fer_hf.run import move_into_place, write_text
 
 MANIFEST = "manifest.json"
 STAGING = ".staging"
@@ -83,10 +83,7 @@ def publish(staged: Path, folder: Path, keep: int | None) -> None:
     target = folder / staged.name
     if target.exists():  # an unsound one that a resume passed over, or the same step once more
         shutil.rmtree(target)
-    os.replace(staged, target)
-    directory = os.open(folder, os.O_RDONLY)
-    os.fsync(directory)  # the rename itself
-    os.close(directory)
+    move_into_place(staged, target)
     older = [p for p in checkpoints(folder) if step_of(p) <= step_of(target)]
     for path in older[: -keep if keep else 0]:
         shutil.rmtree(path)

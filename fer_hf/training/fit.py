@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 import psutil
 import torch
+from accelerate import PartialState
 from datasets import Dataset, DatasetDict
 from torch.utils.tensorboard import SummaryWriter
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
@@ -20,8 +21,8 @@ from fer_hf.models.load import load_model
 from fer_hf.progress import console
 from fer_hf.recipe import Augment, Loss, Recipe, Train
 from fer_hf.run import Run
-from fer_hf.training.callbacks import CheckpointAfterEvaluation, Clock, ProgressLine
-from fer_hf.training.checkpoints import newest_sound
+from fer_hf.training.callbacks import Clock, ExactResume, ProgressLine
+from fer_hf.training.checkpoints import newest_sound, step_of
 from fer_hf.training.trainer import FerTrainer
 
 
@@ -44,7 +45,7 @@ def fit(recipe: Recipe, splits: DatasetDict, run: Run, resume: bool = False) -> 
         train_dataset=FaceDataset(train),
         eval_dataset=FaceDataset(splits["validation"]),
         compute_metrics=lambda result: _scalars(classification_metrics(result.predictions, result.label_ids, labels)),
-        callbacks=[CheckpointAfterEvaluation(), clock],
+        callbacks=[ExactResume(), clock],
         train_transform=_train_transform(recipe.augment, spec, len(train), recipe.train.seed),
         eval_transform=EvalTransform(spec),
         processor=loaded.processor,
@@ -54,6 +55,7 @@ def fit(recipe: Recipe, splits: DatasetDict, run: Run, resume: bool = False) -> 
         channels_last=recipe.train.channels_last,
     )
     checkpoint = _checkpoint_to_resume(run, args) if resume else None
+    trainer.clear_leftovers()
     progress = _add_callbacks(trainer, recipe.train, run, checkpoint)
     state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
     if state and _had_ended(state):
@@ -66,11 +68,12 @@ def fit(recipe: Recipe, splits: DatasetDict, run: Run, resume: bool = False) -> 
                 progress.bar.stop()  # also after an error, which is printed below it
         clock = next(c for c in trainer.callback_handler.callbacks if isinstance(c, Clock))  # a resume makes a new one
     if trainer.is_world_process_zero():
+        parent = Run(recipe.model.name).metrics().get("model", {})  # a run that was fine-tuned again
         parameters = sum(p.numel() for p in loaded.model.parameters())
         run.update_metrics(
             model={
                 "name": _public_name(recipe.model.name),
-                "base_model": loaded.base_model,
+                "base_model": loaded.base_model or parent.get("base_model"),
                 "architecture": getattr(loaded.model.config, "architecture", loaded.model.config.model_type),
                 "pretrained": recipe.model.pretrained,
                 "parameters": parameters,
@@ -78,7 +81,7 @@ def fit(recipe: Recipe, splits: DatasetDict, run: Run, resume: bool = False) -> 
                 "mean": list(spec.mean),
                 "std": list(spec.std),
                 "head": loaded.head,
-                "notes": loaded.notes or Run(recipe.model.name).metrics().get("model", {}).get("notes", []),
+                "notes": loaded.notes or parent.get("notes", []),
             },
             training=_summary(trainer, recipe.train, clock, len(train)),
         )
@@ -87,16 +90,19 @@ def fit(recipe: Recipe, splits: DatasetDict, run: Run, resume: bool = False) -> 
 
 def training_arguments(train: Train, run: Run) -> TrainingArguments:
     """The recipe's `train` section as `TrainingArguments` of the installed transformers, 4.57 or 5."""
-    device_has_gpu = torch.cuda.is_available()
+    on_gpu = PartialState().device.type == "cuda" and not train.passed_through.get("use_cpu")
     precision = train.precision
-    if precision == "auto":
-        precision = "fp32" if not device_has_gpu else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    if precision == "fp16" and not device_has_gpu:
+    if precision == "auto":  # older GPUs emulate bf16, slower than fp32
+        has_bf16 = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bf16" if has_bf16 else "fp16" if on_gpu else "fp32"
+    if precision == "fp16" and not on_gpu:
         raise UserError("train.precision=fp16 needs a GPU: use fp32, bf16 or auto.")
     known = {name for name, field in TrainingArguments.__dataclass_fields__.items() if field.init}
     extra = dict(train.passed_through)
     if "warmup_steps" not in extra:  # transformers 5 has one field for steps and shares
         extra["warmup_ratio" if "warmup_ratio" in known else "warmup_steps"] = train.warmup_ratio
+    if train.lr_scheduler_type == "reduce_lr_on_plateau" and train.metric_for_best_model != "loss":
+        extra.setdefault("lr_scheduler_kwargs", {"mode": "max"})  # torch lowers the rate when a metric stops falling
     settings: dict[str, Any] = {
         "output_dir": str(run.checkpoints),
         "num_train_epochs": train.num_train_epochs,
@@ -121,7 +127,7 @@ def training_arguments(train: Train, run: Run) -> TrainingArguments:
         "restore_callback_states_from_checkpoint": True,
         "remove_unused_columns": False,
         "ddp_find_unused_parameters": False,
-        "dataloader_pin_memory": device_has_gpu,
+        "dataloader_pin_memory": on_gpu,
     }
     try:
         args = TrainingArguments(**(settings | extra))
@@ -165,7 +171,7 @@ def _add_callbacks(trainer: FerTrainer, train: Train, run: Run, checkpoint: Path
     line = ProgressLine(console, _images_per_step(trainer))
     trainer.add_callback(line)
     if "tensorboard" in train.report_to:
-        step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else None
+        step = step_of(checkpoint) + 1 if checkpoint else None  # what a killed run logged after its checkpoint
         trainer.add_callback(TensorBoardCallback(SummaryWriter(str(run.tensorboard), purge_step=step)))
     return line
 
@@ -177,11 +183,15 @@ def _images_per_step(trainer: FerTrainer) -> int:
 def _checkpoint_to_resume(run: Run, args: TrainingArguments) -> Path | None:
     """The newest sound checkpoint; says which ones were passed over and why."""
     checkpoint, passed_over = newest_sound(run.checkpoints, args.world_size)
+    if passed_over and not checkpoint:
+        raise UserError(
+            f"No checkpoint in {run.checkpoints} can be resumed from: {'; '.join(passed_over)}. Resume on as many "
+            "processes as wrote them, or start a new run without --resume."
+        )
     if args.process_index == 0:
         for line in passed_over:
             console.print(f"passed over {line}", style="yellow", markup=False)
-        start = checkpoint.name if checkpoint else "the beginning: there is no sound checkpoint"
-        console.print(f"resuming from {start}", highlight=False)
+        console.print(f"resuming from {checkpoint.name if checkpoint else 'the beginning'}", highlight=False)
     return checkpoint
 
 
@@ -238,7 +248,8 @@ def _summary(trainer: FerTrainer, train: Train, clock: Clock, images: int) -> di
     """The section `training` of metrics.json."""
     state, args = trainer.state, trainer.args
     rows = history(state.log_history)
-    best = next((row for row in rows if row["step"] == state.best_global_step), rows[-1])
+    key = f"eval_{train.metric_for_best_model}"
+    best = next(entry for entry in state.log_history if entry.get(key) == state.best_metric)
     peak = torch.cuda.max_memory_allocated() / 2**20 if args.device.type == "cuda" else _peak_memory_mb()
     return {
         "epochs": round(state.epoch or 0.0, 4),

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, Trainer
 from fer_hf.errors import FerError
 from fer_hf.images import EvalTransform, TrainTransform
 from fer_hf.models.load import save_model
+from fer_hf.run import move_into_place
 from fer_hf.training.checkpoints import STAGING, publish
 
 
@@ -75,10 +76,13 @@ class FerTrainer(Trainer):
         outputs = model(pixel_values=inputs["pixel_values"])
         weight, smoothing = (self.class_weights, self.label_smoothing) if self.model.training else (None, 0.0)
         loss = F.cross_entropy(outputs.logits.float(), inputs["labels"], weight=weight, label_smoothing=smoothing)
-        return (loss, outputs) if return_outputs else loss
+        return (loss, {"logits": outputs.logits}) if return_outputs else loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The Trainer's; called inside training, the model is kept when it is the best so far."""
+        if self.args.world_size > 1:  # batch norm's statistics differ among processes; the first one's are saved
+            for buffer in self.model.buffers():
+                torch.distributed.broadcast(buffer, src=0)
         metrics = super().evaluate(*args, **kwargs)
         value, best = metrics.get(f"eval_{self.args.metric_for_best_model}"), self.state.best_metric
         if value is not None and (best is None or (value > best if self.args.greater_is_better else value < best)):
@@ -89,35 +93,57 @@ class FerTrainer(Trainer):
         """Write the model aside, then rename file by file, the weights last."""
         if not self.args.should_save:
             return
-        aside = self.best_model.with_name(f".{self.best_model.name}")
+        aside = self._aside
         try:
             save_model(self.accelerator.unwrap_model(self.model), self.processor, aside)
             self.best_model.mkdir(exist_ok=True)
             for path in sorted(aside.iterdir(), key=lambda p: p.suffix == ".safetensors"):
-                path.replace(self.best_model / path.name)
+                move_into_place(path, self.best_model / path.name)
         except Exception as error:
             raise self._not_saved("the best model", error) from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
+    @property
+    def _aside(self) -> Path:
+        """Where the best model is written first."""
+        return self.best_model.with_name(f".{self.best_model.name}")
+
+    @property
+    def _staging(self) -> Path:
+        """Where checkpoints are written first."""
+        return Path(str(self.args.output_dir)) / STAGING
+
+    def clear_leftovers(self) -> None:
+        """Remove what a killed process was writing. All processes call this."""
+        if self.args.should_save:
+            shutil.rmtree(self._aside, ignore_errors=True)
+            shutil.rmtree(self._staging, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """The Trainer's, without its search for the checkpoint of the best step: ours lies in `best_model`."""
+        is_best = super()._determine_best_metric(metrics, trial)
+        self.state.best_global_step = None
+        return is_best
+
     def _get_output_dir(self, trial: Any) -> str:
-        return str(Path(str(self.args.output_dir)) / STAGING)
+        return str(self._staging)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Let the Trainer write into a staging folder, then seal it and rename it into place."""
-        folder = Path(str(self.args.output_dir))
-        staging = folder / STAGING
         try:
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()  # every process has written its random state
             if self.args.should_save:
-                publish(staging / f"checkpoint-{self.state.global_step}", folder, self.args.save_total_limit)
+                staged = self._staging / f"checkpoint-{self.state.global_step}"
+                publish(staged, self._staging.parent, self.args.save_total_limit)
             self.accelerator.wait_for_everyone()
         except Exception as error:
             raise self._not_saved(f"checkpoint-{self.state.global_step}", error) from error
         finally:
             if self.args.should_save:
-                shutil.rmtree(staging, ignore_errors=True)
+                shutil.rmtree(self._staging, ignore_errors=True)
 
     def _not_saved(self, what: str, error: Exception) -> FerError:
         return FerError(

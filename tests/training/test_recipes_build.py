@@ -24,5 +24,5 @@ def test_recipe_builds(path, tmp_path):
     transform = TrainTransform(spec, 2, recipe.train.seed, **recipe.augment.model_dump(exclude={"enabled"}))
     images = torch.randint(0, 256, (2, 1, 48, 48), dtype=torch.uint8)
     with torch.inference_mode():
-        logits = loaded.model.eval()(pixel_values=transform(images, torch.arange(2), epoch=0)).logits
+        logits = loaded.model.eval()(pixel_values=transform(images, [0, 1], epoch=0)).logits
     assert logits.shape == (2, len(labels))
