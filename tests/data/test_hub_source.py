@@ -1,6 +1,9 @@
 """Hub datasets: columns found by type, splits by name. Only the Hub's name is replaced, by a local folder."""
 
 import io
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
@@ -168,3 +171,42 @@ def test_failures_of_the_hub(
     with pytest.raises(FerError, match=message) as caught:
         load_faces("hub:a/b@v1")
     assert type(caught.value) is kind
+
+
+SCRIPT = """
+import json, sys
+from fer_hf.data import load_faces
+found = load_faces(sys.argv[1])
+print(json.dumps(found.describe()))
+"""
+
+
+def test_over_http_labels_are_aligned_and_the_licence_is_read(hub, tmp_path: Path) -> None:
+    """A private dataset whose labels have an order and names of their own, from the local Hub by the real clients."""
+    names = ["surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral"]
+    features = datasets.Features({"img": datasets.Image(), "emotion": datasets.ClassLabel(names=names)})
+    folder = tmp_path / "faces"
+    (folder / "data").mkdir(parents=True)
+    for split, labels in {"train": [*range(7), *range(7), 3], "validation": [0] * 4, "test": [*range(7)]}.items():
+        rows = {"img": [PILImage.new("L", (8, 8), 7)] * len(labels), "emotion": labels}
+        Dataset.from_dict(rows, features=features).to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
+    (folder / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n")
+    hub.add_repo("someone/faces", folder, repo_type="dataset", private=True)
+    env = hub.env(tmp_path / "home") | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+
+    def load(name: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", SCRIPT, f"hub:{name}"]
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=180, check=False)
+
+    done = load("someone/faces")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["splits"]["train"]["per_class"] == {
+        "angry": 2, "disgust": 2, "fear": 2, "happy": 3, "neutral": 2, "sad": 2, "surprise": 2,
+    }  # fmt: skip
+    assert found["splits"]["validation"]["per_class"]["surprise"] == 4
+    assert (found["hub_id"], found["license"]) == ("someone/faces", "cc-by-4.0")
+    missing = load("someone/nothing")
+    assert missing.returncode != 0
+    assert "auth login" in missing.stderr
+    assert hub.escaped == []
