@@ -4,6 +4,7 @@ Each reads the run folder, does its work through the library, and writes back pl
 metrics.json. All processes of a launch evaluate together; the main one alone exports, reports and prints.
 """
 
+import logging
 import re
 import warnings
 from pathlib import Path
@@ -32,6 +33,7 @@ def quiet_libraries() -> None:
     transformers.logging.disable_progress_bar()
     datasets.disable_progress_bars()
     warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
 
 
 def load(recipe: Recipe, elsewhere: str | None = None, labels: tuple[str, ...] | None = None) -> Faces:

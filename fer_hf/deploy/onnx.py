@@ -85,6 +85,10 @@ def quantise(
 
     settings = AutoQuantizationConfig.avx512_vnni(is_static=True, per_channel=True)
     settings.reduce_range = not has_vnni()
+    if attention := _attention_products(model_folder / "onnx" / FLOAT):
+        # Measured on a ViT: with the attention products in INT8, logits correlate 0.36 with float32, without 0.999.
+        settings.operators_to_quantize = ["Conv", "Gemm", "MatMul"]
+        settings.nodes_to_exclude = attention
     inputs = _calibration_inputs(calibration, spec)
     with tempfile.TemporaryDirectory(dir=model_folder, prefix=".") as aside:
         shutil.copy(model_folder / "config.json", aside)
@@ -152,6 +156,15 @@ def _calibration_inputs(dataset: Dataset, spec: ImageSpec) -> Dataset:
         pixel_values(dataset.select([i]), spec)[0].numpy() for i in track(range(len(dataset)), "calibration images")
     ]
     return Dataset.from_dict({"pixel_values": np.stack(parts)}).with_format("numpy")
+
+
+def _attention_products(path: Path) -> list[str]:
+    """Names of the matrix products of an ONNX model in which neither factor is a weight."""
+    import onnx
+
+    graph = onnx.load(path).graph
+    weights = {tensor.name for tensor in graph.initializer}
+    return [node.name for node in graph.node if node.op_type == "MatMul" and not weights & set(node.input)]
 
 
 def _fix_size(path: Path, height: int, width: int) -> None:

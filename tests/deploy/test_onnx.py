@@ -12,7 +12,7 @@ from fer_hf.emotions import LABEL_SETS
 from fer_hf.errors import FerError, UserError
 from fer_hf.evaluation.predict import predict_logits
 from fer_hf.images import ImageSpec
-from fer_hf.models.load import load_model, save_model
+from fer_hf.models.load import head_of, load_model, save_model
 
 FER7 = LABEL_SETS["fer7"]
 
@@ -37,6 +37,7 @@ def faces():
 def timm_folder(folder, architecture, size=48):
     torch.manual_seed(0)
     loaded = load_model(architecture, FER7, pretrained=False, image_size=size)
+    torch.nn.init.normal_(head_of(loaded.model).weight, std=0.1)  # some architectures begin with zeros
     save_model(loaded.model, loaded.processor, folder)
     return folder
 
