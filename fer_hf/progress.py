@@ -1,4 +1,4 @@
-"""What the terminal shows: results on stdout, everything else on stderr, and a bar for what takes over two seconds."""
+"""What the terminal shows: results on stdout, all else on stderr, and a bar for what takes over two seconds."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 T = TypeVar("T")
+PATIENCE = 2.0  # seconds
 
 console = Console(stderr=True)
 output = Console()
@@ -16,9 +17,15 @@ output = Console()
 def track(items: Iterable[T], what: str, total: int | None = None, quiet: bool = False) -> Iterator[T]:
     """Iterate, with a progress bar from the third second on. `total` is for iterables without a length."""
     total = total if total is not None else len(items)  # type: ignore[arg-type]
-    began = time.monotonic()
-    with Progress(console=console, transient=True, disable=quiet) as progress:
-        task = progress.add_task(what, total=total, visible=False)
+    progress, began, shown = Progress(console=console, transient=True), time.monotonic(), False
+    task = progress.add_task(what, total=total)
+    try:
         for item in items:
             yield item
-            progress.update(task, advance=1, visible=time.monotonic() - began > 2)
+            progress.advance(task)
+            if not shown and not quiet and console.is_terminal and time.monotonic() - began > PATIENCE:
+                progress.start()
+                shown = True
+    finally:
+        if shown:
+            progress.stop()

@@ -25,16 +25,34 @@ PYTHON = [text for language, text in BLOCKS if language == "python"]
 LABELS = LABEL_SETS["fer7"]
 
 
-def environment(**more: str) -> dict[str, str]:
+def environment() -> dict[str, str]:
     """This interpreter's scripts first on the path, so that `fer-hf` and `accelerate` are the installed ones."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)} | more
+    return os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
 
 
 def shell(command: str, folder: Path, env: dict[str, str]) -> str:
     done = subprocess.run(["bash", "-euc", command], cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def test_no_link_is_dead_and_nothing_is_left_to_fill_in():
+    for document in (ROOT / "README.md", ROOT / "recipes" / "README.md", *(ROOT / "model_cards").rglob("*.md")):
+        text = document.read_text(encoding="utf-8")
+        for link in re.findall(r"\]\((?!https?:|#)([^)#]+)\)", text):
+            assert (document.parent / link).exists(), f"{document}: {link}"
+        assert not re.search(r"\b(TODO|RESULTS|FERRUN|QUICKSTART)\b", text)
+
+
+def test_figures_of_the_readme_are_those_of_the_card():
+    metrics = Run(ROOT / "model_cards" / "fer2013_cpu_from_scratch").metrics()
+    row = next(line for line in README.splitlines() if line.startswith("| `fer2013/cpu_from_scratch`"))
+    test = metrics["evaluations"]["fer2013-test"]
+    low, high = test["accuracy_ci"]
+    assert f"{test['accuracy'] * 100:.1f} % [{low * 100:.1f}, {high * 100:.1f}]" in row
+    assert f"{test['macro_f1'] * 100:.1f} %" in row
+    assert f"{metrics['training']['seconds'] / 60:.0f} min" in row
 
 
 def test_it_opens_with_the_two_commands():
@@ -67,7 +85,7 @@ def test_quickstart(tmp_path):
 
 @pytest.mark.export
 def test_every_other_command(tmp_path, hub):
-    env = environment(**hub.env(tmp_path / "home", WRITER))
+    env = hub.env(tmp_path / "home", WRITER) | {name: environment()[name] for name in ("PATH", "PYTHONPATH")}
     torch.manual_seed(0)
     model = load_model("test_resnet", LABELS, pretrained=False, image_size=32)
     save_model(model.model, model.processor, tmp_path / "model")
@@ -78,8 +96,8 @@ def test_every_other_command(tmp_path, hub):
             row["image"].save(folder / f"{row['id']}.png")
             row["image"].save(tmp_path / "face.jpg")
     shutil.copy(ROOT / "accelerate_config.yaml", tmp_path)
-    newest = "$(ls -d runs/my_recipe/* | tail -1)"
-    filled = {"DATA": "folder:faces", "MODEL": "model", "RUN": newest}
+    first = "$(ls -d runs/my_recipe/* | head -1)"
+    filled = {"DATA": "folder:faces", "MODEL": "model", "RUN": first}
     ran = 0
     for line in "".join(BASH[2:]).splitlines():
         if line == ". .venv/bin/activate":  # `environment` has done that
@@ -90,17 +108,12 @@ def test_every_other_command(tmp_path, hub):
         if " push " in command:
             assert "nothing was sent" in out
     assert ran >= 9
-    shell(f"fer-hf push {newest} --repo-id someone/name", tmp_path, env)
+    shell(f"fer-hf push {first} --repo-id someone/name", tmp_path, env)
     for snippet in PYTHON:
-        out = shell(
-            f"python - <<'PY'\nprint({snippet.splitlines()[-1]})\nPY".replace(
-                "print(", "from transformers import pipeline\nprint("
-            ),
-            tmp_path,
-            env,
-        )
-        assert {row for row in LABELS if row in out}
-    run = Run.all(tmp_path / "runs" / "my_recipe")[0]
+        head, last = snippet.rstrip().rsplit("\n", 1)
+        out = shell(f"python - <<'PY'\n{head}\nprint({last})\nPY", tmp_path, env)
+        assert [label for label in LABELS if label in out]
+    run = Run.all(tmp_path / "runs" / "my_recipe")[-1]
     local = shell(f"fer-hf predict {run.path} face.jpg --top-k 1", tmp_path, env)
     remote = shell("fer-hf predict someone/name face.jpg --top-k 1", tmp_path, env)
     int8 = shell("fer-hf predict someone/name face.jpg --top-k 7 --format int8", tmp_path, env)

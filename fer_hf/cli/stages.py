@@ -12,7 +12,8 @@ from pathlib import Path
 import datasets
 import transformers
 from accelerate import Accelerator, PartialState
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from fer_hf.data import Faces, load_faces
 from fer_hf.deploy.onnx import FLOAT, INT8, export_onnx, load_onnx, pixel_values, quantise, require_optimum, sample
@@ -104,24 +105,24 @@ def export_run(run: Run, recipe: Recipe, int8: bool, faces: Faces | None = None)
 
 def print_results(run: Run, only: str | None = None) -> None:
     """The figures of a run as a table on stdout, and where its files are."""
-    table = Table("split", "format")
-    for heading in ("accuracy", "95 % interval", "macro F1", "top 2", "ECE", "log loss"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = Table(Column("split", no_wrap=True), Column("format", no_wrap=True))
+    for heading in ("accuracy [95 %]", "macro F1", "top 2", "ECE", "log loss"):
+        table.add_column(escape(heading), justify="right", no_wrap=True)
     datasets_shown = set()
     for name, row in run.metrics().get("evaluations", {}).items():
         if only in (None, name):
             datasets_shown.add(f"{row['dataset']} {row['split']}: {row['images']:,} images")
+            low, high = row["accuracy_ci"]
             table.add_row(
                 row["split"],
                 row["format"],
-                f"{row['accuracy']:.1%}",
-                "{:.1%}-{:.1%}".format(*row["accuracy_ci"]),
+                escape(f"{row['accuracy']:.1%} [{low * 100:.1f}, {high * 100:.1f}]"),
                 f"{row['macro_f1']:.1%}",
                 f"{row['top_2_accuracy']:.1%}",
                 f"{row['expected_calibration_error']:.1%}",
                 f"{row['log_loss']:.3f}",
             )
-    output.print("; ".join(sorted(datasets_shown)), highlight=False)
+    output.print("\n".join(sorted(datasets_shown)), highlight=False, markup=False)
     output.print(table)
     for what, path in {"metrics": run.metrics_file, "model": run.model, "card": run.model / "README.md"}.items():
         if path.exists():

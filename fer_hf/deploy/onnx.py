@@ -125,7 +125,13 @@ def load_onnx(model_folder: Path | str, file_name: str = FLOAT) -> Any:
     require_optimum()
     from optimum.onnxruntime import ORTModelForImageClassification
 
-    return ORTModelForImageClassification.from_pretrained(model_folder, subfolder="onnx", file_name=file_name)
+    try:
+        return ORTModelForImageClassification.from_pretrained(model_folder, subfolder="onnx", file_name=file_name)
+    except (OSError, ValueError) as error:  # which one, depends on where Optimum misses the file
+        raise UserError(
+            f"onnx/{file_name} of {str(model_folder)!r} could not be loaded: {error} A run gets it by "
+            f"`fer-hf export RUN{' --int8' if file_name == INT8 else ''}`."
+        ) from error
 
 
 def sample(dataset: Dataset, images: int, seed: int = 0) -> Dataset:

@@ -130,7 +130,7 @@ def metadata(metrics: dict[str, Any], evaluation: dict[str, Any], title: str) ->
     ]
     exported = [name for name, file in (metrics.get("export") or {}).items() if file]
     tags = ["facial-expression-recognition", "emotion", "fer", *exported, *hub.get("tags", [])]
-    licence = str(hub.get("license") or "other")
+    licence = " ".join(str(hub.get("license") or "other").split())
     is_id = re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", licence) is not None
     dataset = _hub_id(data.get("hub_id"))
     card = ModelCardData(
@@ -140,9 +140,9 @@ def metadata(metrics: dict[str, Any], evaluation: dict[str, Any], title: str) ->
         license_name=None if is_id else licence,
         base_model=_hub_id((metrics.get("model") or {}).get("base_model")),
         datasets=[dataset] if dataset else None,
-        tags=list(dict.fromkeys(tags)),
+        tags=list(dict.fromkeys(" ".join(tag.split()) for tag in tags)),
         metrics=["accuracy", "f1"],
-        model_name=title,
+        model_name=" ".join(title.split()),
         eval_results=results,
     )
     return Markdown(card.to_yaml(line_break="\n").strip())
@@ -341,7 +341,7 @@ def card_text(metrics: dict[str, Any], figures: Sequence[str] = (), repo_id: str
         title=title,
         description=(recipe.get("report") or {}).get("description"),
         recipe_yaml=Markdown(dump.strip()) if recipe else None,
-        command=Markdown(str((metrics.get("environment") or {}).get("command") or "").replace("```", "'''")),
+        command=Markdown(" ".join(((metrics.get("environment") or {}).get("command") or "").split())),
         figures=figures,
         model_id=Markdown(repo_id or "PATH/TO/MODEL"),
     )

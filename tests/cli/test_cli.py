@@ -181,7 +181,7 @@ def bad_recipe(tmp_path: Path, text: str) -> Path:
     ("arguments", "says"),
     [
         (["train", "{recipe}", "data.source=folder:/nowhere"], "/nowhere"),
-        (["train", "{recipe}", "data.source=fer2013:{faces}"], "folder:"),
+        (["train", "{recipe}", "data.source=fer2013:{trained}"], "fer2013"),
         (["train", "{recipe}", "data.source={faces}"], "folder:"),
         (["train", "{recipe}", "train.learning_rat=1"], "train.learning_rate"),
         (["train", "nowhere.yaml"], "There is no recipe 'nowhere.yaml'"),

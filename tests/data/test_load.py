@@ -131,20 +131,6 @@ def test_decompression_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
         load_faces(f"folder:{tmp_path}")
 
 
-def test_progress_appears_late_on_stderr_and_goes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the captured stream for a terminal
-    fill(tmp_path, ("happy", "sad"))
-    load_faces(f"folder:{tmp_path}")
-    assert "Checking" not in capsys.readouterr().err
-    monkeypatch.setattr(faces_module, "PATIENCE", -1.0)
-    load_faces(f"folder:{tmp_path}")
-    captured = capsys.readouterr()
-    assert "Checking images" in captured.err
-    assert "Checking" not in captured.out
-
-
 def test_toy() -> None:
     faces = load_faces("toy", "fer8")
     assert (faces.source, faces.dataset) == ("toy", "procedural faces (toy)")

@@ -116,6 +116,12 @@ def test_height_and_width_are_fixed_and_the_batch_is_free(tmp_path, faces):
     assert json.loads((folder / "config.json").read_text())["model_type"] == "timm_wrapper"
 
 
+@pytest.mark.export
+def test_a_model_without_the_file_says_how_to_make_it(tmp_path):
+    with pytest.raises(UserError, match="fer-hf export RUN --int8"):
+        deploy.load_onnx(timm_folder(tmp_path / "model", "test_resnet"), deploy.INT8)
+
+
 def test_pixel_values(faces):
     spec = ImageSpec.from_processor(ViTImageProcessor(size={"height": 32, "width": 32}))
     assert deploy.pixel_values(faces["test"], spec).shape == (21, 3, 32, 32)

@@ -141,7 +141,7 @@ def metrics():
             "packages": {"torch": "2.15.0"},
             "hardware": {"cpu": "Some CPU", "cores": 2, "memory_gb": 8.0, "gpu": None},
             "git_commit": None,
-            "command": "fer-hf train recipes/tiny_fer.yaml 'data.source=fer2013:/home/jane doe/fer 2013.csv'",
+            "command": "fer-hf train recipes/tiny_fer.yaml 'data.source=fer2013:PATH'",
         },
     }
 

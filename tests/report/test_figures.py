@@ -92,7 +92,7 @@ def test_reliability_diagram_leaves_out_empty_bins_and_names_the_error():
 
 def test_written_files_are_small_and_wide_enough_and_change_no_global_state(tmp_path):
     before = {key: matplotlib.rcParams[key] for key in STYLE}
-    names = write_figures(tmp_path, EVALUATION, LABELS, TRAINING)
+    names = write_figures(tmp_path, EVALUATION, LABELS, TRAINING, "FER2013")
     assert {key: matplotlib.rcParams[key] for key in STYLE} == before != STYLE
     assert sorted(names) == ["confusion_matrix", "learning_curves", "per_class", "reliability"]
     for name in names:
@@ -106,7 +106,7 @@ def test_written_files_are_small_and_wide_enough_and_change_no_global_state(tmp_
 @pytest.mark.parametrize("training", [None, {}, {"history": []}])
 def test_without_a_history_there_are_no_curves_not_even_old_ones(tmp_path, training):
     (tmp_path / "learning_curves.png").write_bytes(b"old")
-    assert "learning_curves" not in write_figures(tmp_path, EVALUATION, LABELS, training)
+    assert "learning_curves" not in write_figures(tmp_path, EVALUATION, LABELS, training, "FER2013")
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "confusion_matrix.png",
         "per_class.png",
@@ -117,4 +117,4 @@ def test_without_a_history_there_are_no_curves_not_even_old_ones(tmp_path, train
 def test_a_single_epoch_and_a_single_bin_can_be_drawn(tmp_path):
     evaluation = EVALUATION | {"reliability": EVALUATION["reliability"][:1]}
     training = {"history": TRAINING["history"][:1]}
-    assert len(write_figures(tmp_path, evaluation, LABELS, training)) == 4
+    assert len(write_figures(tmp_path, evaluation, LABELS, training, "FER2013")) == 4
