@@ -42,6 +42,7 @@ def evaluate(
 
     from fer_hf.cli.stages import evaluate_to, load, print_results, quiet_libraries, remarks
     from fer_hf.errors import UserError
+    from fer_hf.launch import processes
     from fer_hf.models.load import load_model
     from fer_hf.progress import console
     from fer_hf.recipe import Recipe, load_recipe
@@ -52,6 +53,7 @@ def evaluate(
     is_run = own.recipe_file.is_file()
     if data is None and not is_run:
         raise UserError("--data is missing: toy, fer2013:PATH, folder:PATH or hub:org/name.")
+    processes()
     accelerator = Accelerator()
     source = own.finished_model() if is_run else model
     recipe = load_recipe(own.recipe_file) if is_run else Recipe()

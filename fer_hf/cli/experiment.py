@@ -1,7 +1,6 @@
 """A whole experiment: choose the run folder, train, evaluate, export, report."""
 
 import json
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from fer_hf.cli.stages import evaluate_to, export_run, load, print_results, quie
 from fer_hf.data import Faces
 from fer_hf.deploy.onnx import require_optimum
 from fer_hf.errors import UserError
+from fer_hf.launch import processes
 from fer_hf.progress import console
 from fer_hf.recipe import Recipe, load_recipe
 from fer_hf.report import write_report
@@ -24,7 +24,7 @@ def run_recipe(recipe: Recipe, output: Path | None = None, resume: bool = False)
     quiet_libraries()
     if recipe.export.onnx:
         require_optimum()  # now, not after an hour of training
-    state = PartialState(timeout=timedelta(hours=6))  # the others wait while the main process reads and checks
+    state = processes()
     faces = load(recipe)  # before there is a folder: a mistake in the data leaves nothing behind
     run, done = _open_run(recipe, output, resume, state)
     if "finished" in done:

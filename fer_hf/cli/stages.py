@@ -11,7 +11,7 @@ from pathlib import Path
 
 import datasets
 import transformers
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -20,6 +20,7 @@ from fer_hf.deploy.onnx import FLOAT, INT8, export_onnx, load_onnx, pixel_values
 from fer_hf.errors import UserError
 from fer_hf.evaluation.predict import evaluate_split
 from fer_hf.images import ImageSpec
+from fer_hf.launch import processes
 from fer_hf.models.load import load_model
 from fer_hf.progress import output
 from fer_hf.recipe import Recipe
@@ -40,7 +41,7 @@ def quiet_libraries() -> None:
 def load(recipe: Recipe, elsewhere: str | None = None, labels: tuple[str, ...] | None = None) -> Faces:
     """The faces of a recipe, or to evaluate on those of a source elsewhere; the main process goes first."""
     data = recipe.data
-    with PartialState().main_process_first():
+    with processes().main_process_first():
         return load_faces(
             elsewhere or data.source,
             labels or data.label_set,
@@ -82,8 +83,15 @@ def evaluate_to(
     spec = ImageSpec.from_processor(loaded.processor)
     figures = evaluate_split(classifier, faces.splits[split], spec, path, batch_size, accelerator)
     if accelerator is None or accelerator.is_main_process:
-        origin = {"dataset": faces.dataset, "split": split, "format": format, "predictions": f"predictions/{path.name}"}
-        run.update_metrics(evaluations={name: origin | {"label_names": list(faces.label_names)} | figures})
+        entry = {
+            "dataset": faces.dataset,
+            "split": split,
+            "format": format,
+            "predictions": f"predictions/{path.name}",
+            "processes": accelerator.num_processes if accelerator else 1,
+            "label_names": list(faces.label_names),
+        }
+        run.update_metrics(evaluations={name: entry | figures})
     return name
 
 

@@ -7,7 +7,6 @@ from typing import Any, cast
 import numpy as np
 import psutil
 import torch
-from accelerate import PartialState
 from datasets import Dataset, DatasetDict
 from torch.utils.tensorboard import SummaryWriter
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
@@ -17,6 +16,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback, Tra
 from fer_hf.errors import UserError
 from fer_hf.evaluation.metrics import classification_metrics
 from fer_hf.images import EvalTransform, FaceDataset, ImageSpec, TrainTransform, collate
+from fer_hf.launch import processes
 from fer_hf.models.load import load_model
 from fer_hf.progress import console
 from fer_hf.recipe import Augment, Loss, Recipe, Train
@@ -90,7 +90,8 @@ def fit(recipe: Recipe, splits: DatasetDict, run: Run, resume: bool = False) -> 
 
 def training_arguments(train: Train, run: Run) -> TrainingArguments:
     """The recipe's `train` section as `TrainingArguments` of the installed transformers, 4.57 or 5."""
-    on_gpu = PartialState().device.type == "cuda" and not train.passed_through.get("use_cpu")
+    device = processes().device.type
+    on_gpu = device == "cuda" and not train.passed_through.get("use_cpu")
     precision = train.precision
     if precision == "auto":  # older GPUs emulate bf16, slower than fp32
         has_bf16 = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -128,6 +129,7 @@ def training_arguments(train: Train, run: Run) -> TrainingArguments:
         "remove_unused_columns": False,
         "ddp_find_unused_parameters": False,
         "dataloader_pin_memory": on_gpu,
+        "use_cpu": device == "cpu",
     }
     try:
         args = TrainingArguments(**(settings | extra))

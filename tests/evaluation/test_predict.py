@@ -16,6 +16,7 @@ from fer_hf.evaluation.metrics import classification_metrics
 from fer_hf.evaluation.predict import evaluate_split, metrics_from, predict_logits, write_predictions
 from fer_hf.images import ImageSpec
 from fer_hf.models.load import load_model, save_model
+from fer_hf.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_two_processes_evaluate_as_one(model, tmp_path):
         row["image"].save(faces / "test" / name / f"{row['id']}.png")
     command = ["-m", "fer_hf", "evaluate", tmp_path / "model", "--data", f"folder:{faces}", "--batch-size", "4"]
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--main_process_port", "0"]
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
     for name, prefix in (("one", []), ("two", launch)):
         done = subprocess.run(
             [sys.executable, *prefix, *map(str, command), "--output", str(tmp_path / name)],
@@ -83,4 +84,7 @@ def test_two_processes_evaluate_as_one(model, tmp_path):
     one, two = (Dataset(pq.read_table(next((tmp_path / n / "predictions").iterdir()))) for n in ("one", "two"))
     assert one["id"][:] == two["id"][:]
     assert np.array(two["logits"][:]) == pytest.approx(np.array(one["logits"][:]), abs=1e-6)
-    assert metrics_from(next((tmp_path / "two" / "predictions").iterdir()))["images"] == 35
+    found = [Run(tmp_path / name).metrics()["evaluations"]["faces-test"] for name in ("one", "two")]
+    assert [entry.pop("processes") for entry in found] == [1, 2]
+    assert found[0]["confusion_matrix"] == found[1]["confusion_matrix"]
+    assert found[1]["images"] == 35
