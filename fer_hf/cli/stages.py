@@ -114,7 +114,7 @@ def export_run(run: Run, recipe: Recipe, int8: bool, faces: Faces | None = None)
 def print_results(run: Run, only: str | None = None) -> None:
     """The figures of a run as a table on stdout, and where its files are."""
     table = Table(Column("split", no_wrap=True), Column("format", no_wrap=True))
-    for heading in ("accuracy [95 %]", "macro F1", "top 2", "ECE", "log loss"):
+    for heading in ("accuracy [95 %]", "macro F1", "top 2", "ECE"):
         table.add_column(escape(heading), justify="right", no_wrap=True)
     datasets_shown = set()
     for name, row in run.metrics().get("evaluations", {}).items():
@@ -128,7 +128,6 @@ def print_results(run: Run, only: str | None = None) -> None:
                 f"{row['macro_f1']:.1%}",
                 f"{row['top_2_accuracy']:.1%}",
                 f"{row['expected_calibration_error']:.1%}",
-                f"{row['log_loss']:.3f}",
             )
     output.print("\n".join(sorted(datasets_shown)), highlight=False, markup=False)
     output.print(table)

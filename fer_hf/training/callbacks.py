@@ -87,7 +87,8 @@ class ProgressLine(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.first, self.began, self.header = state.global_step, time.monotonic(), False
-        self.bar.start()
+        if self.console.is_terminal:
+            self.bar.start()
         self.task = self.bar.add_task(
             "", total=state.max_steps, completed=state.global_step, epoch="1", loss="...", rate="..."
         )
@@ -118,7 +119,12 @@ class ProgressLine(TrainerCallback):
         )
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.bar.stop()
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the bar away, so that what is printed next stands on a line of its own."""
+        if self.bar.live.is_started:
+            self.bar.stop()
 
     def _rate(self, state: Any) -> float:
         return (state.global_step - self.first) * self.images_per_step / max(time.monotonic() - self.began, 1e-9)

@@ -65,7 +65,7 @@ def fit(recipe: Recipe, splits: DatasetDict, run: Run, resume: bool = False) -> 
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:
             if progress:
-                progress.bar.stop()  # also after an error, which is printed below it
+                progress.stop()  # also after an error, which is printed below it
         clock = next(c for c in trainer.callback_handler.callbacks if isinstance(c, Clock))  # a resume makes a new one
     if trainer.is_world_process_zero():
         parent = Run(recipe.model.name).metrics().get("model", {})  # a run that was fine-tuned again

@@ -231,6 +231,41 @@ def test_unknown_class_folder_and_unreadable_image(cli, recipe, faces, tmp_path)
     assert "sadd" in err
 
 
+def test_an_output_that_cannot_be_a_folder(cli, recipe, faces, tmp_path):
+    (tmp_path / "file").touch()
+    code, _, err = cli("train", recipe, f"data.source=folder:{faces}", "--output", tmp_path / "file" / "run")
+    assert code == 2
+    assert "choose another place" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (PermissionError(13, "Permission denied", "/runs"), 2, "Permission denied: /runs. Mend the permissions"),
+        (OSError(30, "Read-only file system", "/runs"), 2, "Read-only file system: /runs"),
+        (OSError(28, "No space left on device"), 1, "Free some space, then go on (a training: with --resume)"),
+        (ConnectionResetError(104, "Connection reset by peer"), 1, "Nothing finished was lost"),
+        (ZeroDivisionError("division by zero"), 1, "Run the command with --debug"),
+    ],
+)
+def test_other_failures_are_explained(error, code, says):
+    from fer_hf.cli import _explain
+
+    found, message = _explain(error)
+    assert found == code
+    assert says in message
+
+
+def test_ctrl_c_says_how_to_go_on(cli, monkeypatch, recipe):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fer_hf.recipe.load_recipe", interrupted)
+    code, _, err = cli("train", recipe)
+    assert code == 130
+    assert "--resume" in err
+
+
 def test_debug_shows_the_traceback(tmp_path):
     command = [sys.executable, "-m", "fer_hf", "report", str(tmp_path), "--debug"]
     done = subprocess.run(command, cwd=tmp_path, env=_environment(), capture_output=True, text=True, check=False)
