@@ -85,7 +85,7 @@ def fit(recipe: Recipe, splits: DatasetDict, run: Run, resume: bool = False) -> 
             },
             training=_summary(trainer, recipe.train, clock, len(train)),
         )
-    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.wait_for_everyone()  # before the others read what was written
 
 
 def training_arguments(train: Train, run: Run) -> TrainingArguments:
@@ -261,7 +261,7 @@ def _summary(trainer: FerTrainer, train: Train, clock: Clock, images: int) -> di
         "effective_batch_size": _images_per_step(trainer),
         "processes": args.world_size,
         "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
-        "device": "cpu" if args.device.type == "cpu" else torch.cuda.get_device_name(args.device),
+        "device": torch.cuda.get_device_name(args.device) if args.device.type == "cuda" else args.device.type,
         "seed": train.seed,
         "peak_memory_mb": round(peak, 1),
         "stopped_early": state.global_step < state.max_steps,
