@@ -27,8 +27,8 @@ def require_optimum() -> None:
     """Raises `UserError` with the way to install what exporting needs."""
     if importlib.util.find_spec("optimum") is None or importlib.util.find_spec("onnxruntime") is None:
         raise UserError(
-            "Exporting needs Optimum and ONNX Runtime: pip install 'fer_hf[onnx]', or '.[onnx]' in a checkout (it brings "
-            "transformers 4.57). A recipe runs without them with export.onnx=false export.int8=false."
+            "Exporting needs Optimum and ONNX Runtime: pip install 'fer_hf[onnx]', or '.[onnx]' in a checkout (it "
+            "brings transformers 4.57). A recipe runs without them with export.onnx=false export.int8=false."
         )
 
 
