@@ -221,7 +221,12 @@ def _resize_config(config: Any, name: str, size: int | None, is_timm: bool) -> d
 def _pretrained(name: str, config: Any) -> PreTrainedModel:
     """Weights into the model of `config`; only the head may be new."""
     model, info = AutoModelForImageClassification.from_pretrained(
-        name, config=config, trust_remote_code=False, ignore_mismatched_sizes=True, output_loading_info=True
+        name,
+        config=config,
+        dtype=torch.float32,  # transformers 5 would keep the precision of the file
+        trust_remote_code=False,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
     )
     own = {id(p) for p in head_of(model).parameters()}
     head_keys = {key for key, p in model.named_parameters() if id(p) in own}

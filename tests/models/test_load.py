@@ -75,6 +75,13 @@ def test_fewer_labels_keep_their_rows_and_more_get_a_new_head(tmp_path):
     assert len(logits(more)) == 8
 
 
+def test_weights_stored_in_half_precision_are_trained_in_float32(tmp_path):
+    folder = tiny_vit(tmp_path, DIMA806)
+    ViTForImageClassification.from_pretrained(folder).half().save_pretrained(folder)
+    loaded = load_model(str(folder), FER7)
+    assert {p.dtype for p in loaded.model.parameters()} == {torch.float32}
+
+
 def test_seven_labels_of_something_else_are_not_kept(tmp_path):
     folder = tiny_vit(tmp_path, ["tench", "goldfish", "shark", "ray", "cock", "hen", "ostrich"])
     with pytest.raises(UserError, match="does not name emotions"):
