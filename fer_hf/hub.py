@@ -50,6 +50,10 @@ def plan(run: Run, repo_id: str | None = None) -> list[PlannedFile]:
         )
     if not (run.model / "README.md").is_file():
         raise UserError(f"{str(run.path)!r} has no model card, model/README.md. Run `fer-hf report {run.path}` first.")
+    if "recipe" not in run.metrics():
+        raise UserError(
+            f"{str(run.path)!r} has no metrics.json of a training. Run `fer-hf train RECIPE --resume` first."
+        )
     found: dict[str, bytes | Path] = {}
     for path in run.model.rglob("*"):
         name = path.relative_to(run.model)

@@ -35,6 +35,9 @@ SET_BY_US = {
     "load_best_model_at_end": "The best model is always kept, in the run's model/.",
     "greater_is_better": "train.metric_for_best_model decides it.",
     "remove_unused_columns": "The transforms need all columns.",
+    "label_names": "Labels come from data.label_set.",
+    "group_by_length": "Images have no length.",
+    "dataloader_drop_last": "It would drop validation images too.",
     **dict.fromkeys(("eval_delay", "eval_on_start"), "There is one evaluation after each epoch."),
     **dict.fromkeys(("ignore_data_skip", "restore_callback_states_from_checkpoint"), "A resume is exact."),
     **dict.fromkeys(("prediction_loss_only", "batch_eval_metrics"), "The metrics need all predictions at once."),
@@ -63,7 +66,7 @@ class Model(Section):
 class Data(Section):
     source: str = "toy"
     """`toy`, `fer2013:PATH`, `folder:PATH` or `hub:org/name`."""
-    label_set: Literal["fer6", "fer7", "fer8"] | list[str] = "fer7"
+    label_set: Literal["fer6", "fer7", "fer8"] | Annotated[list[str], Field(min_length=2)] = "fer7"
     """Which emotions, by set or by name; images of other emotions are dropped and counted."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the training images set aside, stratified, when the source has no validation split."""
@@ -121,7 +124,7 @@ class Train(Section):
     """`auto`: bf16 or else fp16 on a GPU that has it, fp32 elsewhere."""
     channels_last: bool = True
     """Memory format of the convolutions; up to 1.6 times faster, same results."""
-    seed: int = 42
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     save_steps: Annotated[int, Field(ge=1)] = 100
     """Optimiser steps between checkpoints; there is one after each evaluation as well."""
     save_total_limit: Annotated[int, Field(ge=1)] | None = 3
@@ -293,7 +296,7 @@ def _override(content: dict[str, Any], override: str) -> None:
         if not isinstance(target.get(part), dict):
             target[part] = {}
         target = target[part]
-    # Only numbers, switches and lists are YAML: `folder:/a b: c #2` is a text for people, and stays as it is.
+    # A value with a colon or a hash, such as `folder:/a b: c #2`, is a text for people; any other is YAML.
     is_text = not re.match(r"^[\[{'\"]", text) and re.search(r"[:#]", text)
     target[parts[-1]] = text if is_text else parse_yaml(text, f"The value of {key}")
 

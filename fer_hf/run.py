@@ -143,4 +143,4 @@ class Run:
                 metrics[name] |= value
             else:
                 metrics[name] = value
-        write_text(self.metrics_file, json.dumps(metrics, indent=1, ensure_ascii=False) + "\n")
+        write_text(self.metrics_file, json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -88,7 +88,7 @@ def _explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return 1, f"The disk is full{_where(error)}. Free some space, then go on (a training: with --resume)."
     if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
-        return 2, f"{error.strerror}{_where(error)}. Mend the permissions, or choose another place."
+        return 2, f"{error.strerror}{_where(error)}. Choose another place, make the folder, or mend the permissions."
     if isinstance(error, OSError) and error.strerror:
         return 1, f"{error.strerror}{_where(error)}. Nothing finished was lost."
     return (

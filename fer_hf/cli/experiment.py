@@ -16,7 +16,7 @@ from fer_hf.progress import console
 from fer_hf.recipe import Recipe, load_recipe
 from fer_hf.report import write_report
 from fer_hf.run import Run, environment, write_text
-from fer_hf.training.fit import fit
+from fer_hf.training.fit import fit, training_arguments
 
 
 def run_recipe(recipe: Recipe, output: Path | None = None, resume: bool = False) -> None:
@@ -25,6 +25,7 @@ def run_recipe(recipe: Recipe, output: Path | None = None, resume: bool = False)
     if recipe.export.onnx:
         require_optimum()  # now, not after an hour of training
     state = processes()
+    training_arguments(recipe.train, Run("runs"))  # what transformers refuses, it refuses before anything is made
     faces = load(recipe)  # before there is a folder: a mistake in the data leaves nothing behind
     run, done = _open_run(recipe, output, resume, state)
     if "finished" in done:
@@ -40,10 +41,10 @@ def run_recipe(recipe: Recipe, output: Path | None = None, resume: bool = False)
     for split in recipe.evaluate.splits:
         evaluate_to(run, run.model, faces, split, "pytorch", recipe.train.per_device_eval_batch_size, accelerator)
     if state.is_main_process:
-        write_report(run, recipe.hub.repo_id)
+        write_report(run)
         if recipe.export.onnx:
             export_run(run, recipe, recipe.export.int8, faces)
-            write_report(run, recipe.hub.repo_id)
+            write_report(run)
         run.update_metrics(finished=True)
         print_results(run)
 

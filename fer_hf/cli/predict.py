@@ -7,6 +7,8 @@ import typer
 
 from fer_hf.cli.evaluate import Format
 
+BATCH_SIZE = 64  # pictures that are in memory at once
+
 
 def predict(
     model: Annotated[str, typer.Argument(help="A run folder, a model folder, or a Hub id.")],
@@ -36,24 +38,25 @@ def predict(
     from fer_hf.run import Run
 
     quiet_libraries()
-    pictures = []
-    for path in images:
-        try:
-            with Image.open(path) as picture:
-                pictures.append(to_uint8(ImageOps.exif_transpose(picture)))
-        except Exception as error:  # decoders raise many kinds on damaged files
-            raise UserError(f"{path} is no picture that can be read: {error}") from error
     source = Run(model).finished_model() if Run(model).recipe_file.is_file() else model
     loaded = load_model(str(source))
     loaded.model.eval()
     classifier: Any = loaded.model if format is Format.PYTORCH else load_onnx(source, ONNX_FILES[format.value])
-    with torch.inference_mode():
-        pixel_values = EvalTransform(ImageSpec.from_processor(loaded.processor))(pictures)
-        probabilities = torch.softmax(classifier(pixel_values=pixel_values).logits, dim=-1)
-    for path, row in zip(images, probabilities.tolist(), strict=True):
-        ranked = sorted(zip(loaded.label_names, row, strict=True), key=lambda pair: -pair[1])
-        if as_json:
-            typer.echo(json.dumps({"file": str(path), "probabilities": dict(ranked)}, ensure_ascii=False))
-        else:
-            best = "  ".join(f"{label} {probability:.1%}" for label, probability in ranked[:top_k])
-            output.print(f"{path}  {best}", soft_wrap=True, highlight=False, markup=False)
+    transform = EvalTransform(ImageSpec.from_processor(loaded.processor))
+    for start in range(0, len(images), BATCH_SIZE):
+        pictures = []
+        for path in images[start : start + BATCH_SIZE]:
+            try:
+                with Image.open(path) as picture:
+                    pictures.append(to_uint8(ImageOps.exif_transpose(picture)))
+            except Exception as error:  # decoders raise many kinds on damaged files
+                raise UserError(f"{path} is no picture that can be read: {error}") from error
+        with torch.inference_mode():
+            probabilities = torch.softmax(classifier(pixel_values=transform(pictures)).logits, dim=-1).tolist()
+        for path, row in zip(images[start : start + BATCH_SIZE], probabilities, strict=True):
+            ranked = sorted(zip(loaded.label_names, row, strict=True), key=lambda pair: -pair[1])
+            if as_json:
+                typer.echo(json.dumps({"file": str(path), "probabilities": dict(ranked)}, ensure_ascii=False))
+            else:
+                best = "  ".join(f"{label} {probability:.1%}" for label, probability in ranked[:top_k])
+                output.print(f"{path}  {best}", soft_wrap=True, highlight=False, markup=False)

@@ -7,9 +7,6 @@ import typer
 
 def report(
     run: Annotated[str, typer.Argument(help="A run folder.")],
-    repo_id: Annotated[
-        str | None, typer.Option(help="Hub name for the snippets of the card.", show_default=False)
-    ] = None,
 ) -> None:
     """Draw the figures and write the model card again, from metrics.json alone.
 
@@ -18,4 +15,4 @@ def report(
     from fer_hf.report import write_report
     from fer_hf.run import Run
 
-    typer.echo(f"card: {write_report(Run.open(run), repo_id)}")
+    typer.echo(f"card: {write_report(Run.open(run))}")

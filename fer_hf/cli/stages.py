@@ -106,8 +106,8 @@ def export_run(run: Run, recipe: Recipe, int8: bool, faces: Faces | None = None)
         calibration = sample(faces.splits["train"], recipe.export.calibration_images)
         exported["int8"] = quantise(run.model, calibration, spec, recipe.export.calibration)
     run.update_metrics(export=exported)
-    known = {(row["split"], row["format"]) for row in run.metrics().get("evaluations", {}).values()}
-    for format in exported if ("validation", "pytorch") in known else ("pytorch", *exported):
+    known = [(row["dataset"], row["split"], row["format"]) for row in run.metrics().get("evaluations", {}).values()]
+    for format in exported if (faces.dataset, "validation", "pytorch") in known else ("pytorch", *exported):
         evaluate_to(run, run.model, faces, "validation", format, recipe.train.per_device_eval_batch_size)
 
 

@@ -96,9 +96,8 @@ def quantise(
         quant_pre_process(str(model_folder / "onnx" / FLOAT), str(Path(aside) / FLOAT), skip_symbolic_shape=True)
         quantizer = ORTQuantizer.from_pretrained(aside, file_name=FLOAT)
         make = getattr(AutoCalibrationConfig, "percentiles" if method == "percentile" else method)
-        for start in range(
-            0, len(inputs), batch_size
-        ):  # histograms keep all activations of what they are given at once
+        # In parts: histograms keep all activations of what they are given at once.
+        for start in range(0, len(inputs), batch_size):
             part = inputs.select(range(start, min(start + batch_size, len(inputs))))
             quantizer.partial_fit(
                 part,
@@ -158,7 +157,7 @@ def has_vnni() -> bool:
 
 
 def _calibration_inputs(dataset: Dataset, spec: ImageSpec) -> Dataset:
-    """`pixel_values` as a dataset, which is what `ORTQuantizer.fit` reads."""
+    """`pixel_values` as a dataset, which is what `ORTQuantizer` reads."""
     parts = [
         pixel_values(dataset.select([i]), spec)[0].numpy() for i in track(range(len(dataset)), "calibration images")
     ]

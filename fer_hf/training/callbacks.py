@@ -33,7 +33,7 @@ class ExactResume(TrainerCallback):
 
 
 class Clock(TrainerCallback, ExportableState):
-    """Seconds and images of training, over all resumes: its state travels in the checkpoints."""
+    """Seconds of training, over all resumes: its state travels in the checkpoints."""
 
     def __init__(self) -> None:
         self.seconds = 0.0

@@ -3,6 +3,7 @@
 Everything else (loop, optimiser, schedules, accumulation, mixed precision, distribution) is the Trainer's own.
 """
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,11 @@ class FerTrainer(Trainer):
             for buffer in self.model.buffers():
                 torch.distributed.broadcast(buffer, src=0)
         metrics = super().evaluate(*args, **kwargs)
+        if not math.isfinite(metrics["eval_loss"]):
+            raise FerError(
+                f"Training diverged: at step {self.state.global_step} the validation loss is {metrics['eval_loss']}. "
+                "Start again with a lower train.learning_rate, or with gradient clipping (train.max_grad_norm=1)."
+            )
         value, best = metrics.get(f"eval_{self.args.metric_for_best_model}"), self.state.best_metric
         if value is not None and (best is None or (value > best if self.args.greater_is_better else value < best)):
             self._keep_best()

@@ -235,13 +235,13 @@ def test_an_output_that_cannot_be_a_folder(cli, recipe, faces, tmp_path):
     (tmp_path / "file").touch()
     code, _, err = cli("train", recipe, f"data.source=folder:{faces}", "--output", tmp_path / "file" / "run")
     assert code == 2
-    assert "choose another place" in err
+    assert "Choose another place" in err
 
 
 @pytest.mark.parametrize(
     ("error", "code", "says"),
     [
-        (PermissionError(13, "Permission denied", "/runs"), 2, "Permission denied: /runs. Mend the permissions"),
+        (PermissionError(13, "Permission denied", "/runs"), 2, "Permission denied: /runs. Choose another place"),
         (OSError(30, "Read-only file system", "/runs"), 2, "Read-only file system: /runs"),
         (OSError(28, "No space left on device"), 1, "Free some space, then go on (a training: with --resume)"),
         (ConnectionResetError(104, "Connection reset by peer"), 1, "Nothing finished was lost"),
@@ -264,6 +264,21 @@ def test_ctrl_c_says_how_to_go_on(cli, monkeypatch, recipe):
     code, _, err = cli("train", recipe)
     assert code == 130
     assert "--resume" in err
+
+
+def test_a_diverged_training_is_no_success(cli, recipe, faces, tmp_path):
+    changes = ["train.learning_rate=1e30", "train.max_grad_norm=0", "train.warmup_ratio=0", "train.num_train_epochs=3"]
+    code, _, err = cli("train", recipe, f"data.source=folder:{faces}", *changes, "--output", tmp_path / "run")
+    assert code == 1
+    assert "Training diverged" in err
+    assert "train.learning_rate" in err
+
+
+def test_what_transformers_refuses_leaves_no_folder(cli, recipe, faces, tmp_path):
+    code, _, err = cli("train", recipe, f"data.source=folder:{faces}", "train.lr_scheduler_type=cosin")
+    assert code == 2
+    assert "does not make TrainingArguments" in err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_debug_shows_the_traceback(tmp_path):
