@@ -154,7 +154,7 @@ def _hub_id(name: str | None) -> str | None:
         validate_repo_id(name or "")
     except HFValidationError:
         return None
-    return None if name == "PATH" else name
+    return name
 
 
 def results_table(ordered: Sequence[dict[str, Any]]) -> Markdown:

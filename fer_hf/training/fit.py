@@ -72,7 +72,7 @@ def fit(recipe: Recipe, splits: DatasetDict, run: Run, resume: bool = False) -> 
         parameters = sum(p.numel() for p in loaded.model.parameters())
         run.update_metrics(
             model={
-                "name": _public_name(recipe.model.name),
+                "name": recipe.public()["model"]["name"],
                 "base_model": loaded.base_model or parent.get("base_model"),
                 "architecture": getattr(loaded.model.config, "architecture", loaded.model.config.model_type),
                 "pretrained": recipe.model.pretrained,
@@ -214,11 +214,6 @@ def _restored_clock(state: TrainerState) -> Clock:
 def _scalars(metrics: dict[str, Any]) -> dict[str, float]:
     """The figures that can be logged and chosen by."""
     return {name: value for name, value in metrics.items() if isinstance(value, float)}
-
-
-def _public_name(name: str) -> str:
-    """A model's name for the card: of a local folder only its last part, since paths are nobody's business."""
-    return Path(name).resolve().name if Path(name).is_dir() else name
 
 
 def history(log: list[dict[str, float]]) -> list[dict[str, float | None]]:
