@@ -27,6 +27,7 @@ ALIASES: dict[str, str] = {
     "calm": "neutral",
     "sadness": "sad",
     "surprised": "surprise",
+    "suprise": "surprise",  # so spelt in datasets that people use
 }
 
 
@@ -49,13 +50,18 @@ def canonical(name: str) -> str:
     return key
 
 
-def are_emotions(names: Iterable[str]) -> bool:
-    """Whether every name is an emotion, none of them twice."""
+def is_emotion(name: str) -> bool:
+    """Whether `canonical` knows the name."""
     try:
-        resolved = [canonical(name) for name in names]
+        return bool(canonical(name))
     except LabelError:
         return False
-    return len(set(resolved)) == len(resolved)
+
+
+def are_emotions(names: Iterable[str]) -> bool:
+    """Whether every name is an emotion, none of them twice."""
+    listed = list(names)
+    return all(map(is_emotion, listed)) and len({canonical(name) for name in listed}) == len(listed)
 
 
 def label_names(label_set: str | Sequence[str]) -> tuple[str, ...]:

@@ -7,19 +7,17 @@
 Training, PublicTest and PrivateTest become train, validation and test. Images are 48x48, grey.
 """
 
-import csv
-import glob
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from datasets import ClassLabel, Dataset, Features, Image, Value, load_dataset
+import pyarrow.parquet as pq
+from datasets import ClassLabel, Features
 
 from fer_hf.data import folder
-from fer_hf.data.hub import standard_columns
-from fer_hf.data.splits import SPLIT_HELP, Raw, split_name
-from fer_hf.errors import FerError, UserError
+from fer_hf.data.hub import parquet_files, read_parquet
+from fer_hf.data.splits import Raw, make_split, split_name
+from fer_hf.data.tables import grey_image, read_csv
+from fer_hf.emotions import canonical, is_emotion
+from fer_hf.errors import UserError
 
 SIZE = 48
 CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
@@ -27,21 +25,24 @@ CSV_LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 USAGES = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
 LICENSE = "DbCL 1.0 (as published on Kaggle)"
 DEFECTS = (
-    "FER2013's known defects were kept: about 5 % of all images are duplicates, about 8 % of the validation images and "
-    "of the test images also stand in the training split, and there are wrong labels, drawings and black images.",
+    "As published, 12.8 % of FER2013's test images and 12.1 % of its validation images have a copy, exact or near, in "
+    "the training split (`fer-hf data audit`); there are wrong labels, drawings and black images.",
     "About 12 % of FER2013's images have no majority among the ten annotators of FER+, and people agree with its "
     "labels on about 65 % of images (Goodfellow et al. 2013).",
 )
 
 
-def read(place: str) -> Raw:
-    """FER2013 at `place`: a csv file, or a folder in one of the three layouts. Raises `UserError`."""
-    path = Path(place).expanduser()
-    kind = layout(path)
-    if kind is None:
-        raise UserError(_what_else(path))
-    read_layout = {"csv": _read_csv, "folders": _read_folders, "parquet": _read_parquet}[kind]
-    raw = read_layout(path)
+NAME = "FER2013"
+WANTED = (
+    "a csv file of FER2013, or a folder with fer2013.csv or icml_face_data.csv, with train/<class>/ and test/<class>/, "
+    "or with train-*.parquet and so on"
+)
+
+
+def read(path: Path) -> Raw:
+    """FER2013 at `path`: a csv file, or a folder in one of the three layouts. Raises `UserError`."""
+    readers = {"csv": _read_csv, "folders": _read_folders, "parquet": _read_parquet}
+    raw = readers[str(layout(path))](path)
     raw.notes[:0] = DEFECTS
     return raw
 
@@ -49,33 +50,35 @@ def read(place: str) -> Raw:
 def layout(path: Path) -> str | None:
     """`"csv"`, `"parquet"`, `"folders"`, or None when `path` does not look like FER2013."""
     if path.is_file():
-        return "csv" if path.suffix.lower() == ".csv" else None
+        return "csv" if path.suffix.lower() == ".csv" and path.name.lower() != "ckextended.csv" else None
     if any((path / name).is_file() for name in CSV_NAMES):
         return "csv"
-    if _parquet_files(path):
-        return "parquet"
-    return "folders" if path.is_dir() and any(_split_folders(path)) else None
+    if files := parquet_files(path):
+        return "parquet" if _may_be_fer2013(files[0]) else None
+    tops = [top for top in path.glob("*/") if split_name(top.name)]
+    return "folders" if any(is_emotion(child.name) for top in tops for child in top.glob("*/")) else None
 
 
-def _split_folders(path: Path) -> Iterator[Path]:
-    return (child for child in path.iterdir() if child.is_dir() and split_name(child.name))
+def _may_be_fer2013(file: Path) -> bool:
+    """Whether a Parquet file has no other classes than FER2013, and no `id`, which `fer-hf data save` writes."""
+    try:
+        features = Features.from_arrow_schema(pq.read_schema(file))
+    except (OSError, ValueError):  # damaged: the reader says so
+        return True
+    names = {name for feature in features.values() if isinstance(feature, ClassLabel) for name in feature.names}
+    return "id" not in features and all(canonical(name) in CSV_LABELS for name in names if is_emotion(name))
 
 
-def _what_else(path: Path) -> str:
-    wanted = (
-        "Wanted: a csv file of FER2013, or a folder with fer2013.csv or icml_face_data.csv, with train/<class>/ and "
-        "test/<class>/, or with train-*.parquet and so on."
-    )
-    if not path.exists():
-        return f"{str(path)!r} does not exist. {wanted}"
-    if path.is_file():
-        return f"{str(path)!r} is not FER2013: it is no csv file. {wanted}"
-    children = sorted(child for child in path.iterdir() if not child.name.startswith("."))
-    for child in children:
-        if layout(child):
-            return f"{str(path)!r} is not FER2013 itself, but {str(child)!r} looks like it: use fer2013:{child}"
-    holds = ", ".join(child.name for child in children[:8]) + (", ..." if len(children) > 8 else "")
-    return f"{str(path)!r} is not FER2013: it holds {holds or 'nothing'}. {wanted}"
+def is_unmistakable(path: Path) -> bool:
+    """Whether names say that `path`, whose layout other datasets share, is FER2013."""
+    kind = layout(path)
+    if kind == "parquet":
+        try:
+            image = next(pq.ParquetFile(parquet_files(path)[0]).iter_batches(1, columns=["image.path"]))["image"][0]
+        except (OSError, ValueError, KeyError, StopIteration):  # damaged, or of other columns
+            return False
+        return str(image.as_py()["path"]).startswith(tuple(USAGES))
+    return kind == "csv" or (kind == "folders" and any(path.glob("*/*/PrivateTest_*")))
 
 
 # --- csv
@@ -84,56 +87,31 @@ def _what_else(path: Path) -> str:
 def _read_csv(path: Path) -> Raw:
     """Ids are `<Usage>_<row>`, rows counted from 0 over the whole file, as FER+ counts them."""
     file = path if path.is_file() else next(path / name for name in CSV_NAMES if (path / name).is_file())
+    splits, bad = read_pixels(file, len(CSV_LABELS))
+    data = {split: make_split(CSV_LABELS, **rows) for split, rows in splits.items()}
+    return Raw(data, NAME, license=LICENSE, bad=bad)
+
+
+def read_pixels(file: Path, classes: int) -> tuple[dict[str, dict[str, list]], dict[str, str]]:
+    """The columns image, label and id of each split of a csv with `emotion,pixels,Usage`, and its bad rows."""
     splits: dict[str, dict[str, list]] = {}
     bad: dict[str, str] = {}
-    with open(file, encoding="utf-8-sig", errors="replace", newline="") as lines, warnings.catch_warnings():
-        warnings.simplefilter("error", DeprecationWarning)  # NumPy's sign of text that is no number
-        reader = csv.reader(lines)
+    for row, where, cells in read_csv(file, ("emotion", "pixels", "usage"), bad):
+        emotion, usage = cells["emotion"], cells["usage"]
         try:
-            columns = _find_columns(file, next(reader, []))
-            for row, cells in enumerate(reader):
-                try:
-                    emotion, image, usage = _parse_row(*(cells[column].strip() for column in columns))
-                except (ValueError, IndexError) as error:
-                    reason = "cells are missing" if isinstance(error, IndexError) else str(error)
-                    bad[f"{file.name} line {reader.line_num}"] = reason
-                    continue
-                split = splits.setdefault(USAGES[usage], {"image": [], "label": [], "id": []})
-                split["image"].append(image)
-                split["label"].append(emotion)
-                split["id"].append(f"{usage}_{row}")
-        except csv.Error as error:
-            raise UserError(f"{str(file)!r}, line {reader.line_num}, is no csv: {error}.") from error
-    features = Features(image=Value("binary"), label=ClassLabel(names=list(CSV_LABELS)), id=Value("string"))
-    data = {name: Dataset.from_dict(split, features).cast_column("image", Image()) for name, split in splits.items()}
-    return Raw(data, "FER2013", license=LICENSE, bad=bad)
-
-
-def _find_columns(file: Path, header: list[str]) -> list[int]:
-    """Where emotion, pixels and Usage stand: `icml_face_data.csv` has blanks around its names."""
-    found = [name.strip().lower() for name in header]
-    missing = [name for name in ("emotion", "pixels", "usage") if name not in found]
-    if missing:
-        line = ", ".join(header)[:80] or "nothing"
-        raise UserError(f"{str(file)!r} lacks the column(s) {', '.join(missing)}; its first line has: {line}.")
-    return [found.index(name) for name in ("emotion", "pixels", "usage")]
-
-
-def _parse_row(emotion: str, pixels: str, usage: str) -> tuple[int, bytes, str]:
-    """The label, the image and the usage of a row; the image as binary PGM, which is lossless and costs nothing."""
-    if usage not in USAGES:
-        raise ValueError(f"Usage is {usage[:20]!r}, not one of {', '.join(USAGES)}")
-    if emotion not in ("0", "1", "2", "3", "4", "5", "6"):
-        raise ValueError(f"emotion is {emotion[:20]!r}, not one of 0 to 6")
-    try:
-        values = np.fromstring(pixels, dtype=np.int64, sep=" ")  # six times as fast as int() on each number
-    except (ValueError, DeprecationWarning):
-        raise ValueError("pixels are not all whole numbers") from None
-    if values.size != SIZE * SIZE:
-        raise ValueError(f"there are {values.size} pixels, not {SIZE * SIZE}")
-    if values.min() < 0 or values.max() > 255:
-        raise ValueError(f"pixels run from {values.min()} to {values.max()}, not from 0 to 255")
-    return int(emotion), b"P5 %d %d 255\n" % (SIZE, SIZE) + values.astype(np.uint8).tobytes(), usage
+            if usage not in USAGES:
+                raise ValueError(f"Usage is {usage[:20]!r}, not one of {', '.join(USAGES)}")
+            if emotion not in map(str, range(classes)):
+                raise ValueError(f"emotion is {emotion[:20]!r}, not one of 0 to {classes - 1}")
+            image = grey_image(cells["pixels"], SIZE)
+        except ValueError as error:
+            bad[where] = str(error)
+            continue
+        split = splits.setdefault(USAGES[usage], {"image": [], "label": [], "id": []})
+        split["image"].append(image)
+        split["label"].append(int(emotion))
+        split["id"].append(f"{usage}_{row}")
+    return splits, bad
 
 
 # --- Kaggle folders
@@ -161,24 +139,5 @@ def _read_folders(path: Path) -> Raw:
 # --- Parquet
 
 
-def _parquet_files(path: Path) -> list[Path]:
-    return sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
-
-
 def _read_parquet(path: Path) -> Raw:
-    files: dict[str, list[str]] = {}
-    for file in _parquet_files(path):
-        split = split_name(file.stem.split("-")[0])
-        if split is None:
-            raise UserError(f"{str(file)!r} names no split: train-*.parquet and so on is wanted ({SPLIT_HELP}).")
-        files.setdefault(split, []).append(glob.escape(str(file.resolve())))  # `datasets` expands patterns
-    try:
-        loaded = load_dataset("parquet", data_files=files)
-    except Exception as error:  # `datasets` wraps what goes wrong in a file or on the disk into many classes
-        cause = error.__cause__ or error
-        raise FerError(
-            f"The Parquet files of {str(path)!r} could not be read: {cause} If they are whole (their size, a second "
-            "download), look at the room and rights of the folder that `datasets` copies to (HF_DATASETS_CACHE)."
-        ) from error
-    data = {split: standard_columns(loaded[split], split, f"The {split} split of {str(path)!r}") for split in files}
-    return Raw(data, "FER2013", license=LICENSE)
+    return Raw(read_parquet(path), NAME, license=LICENSE)

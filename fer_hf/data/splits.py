@@ -1,9 +1,12 @@
 """Splits: what a source hands over, what splits are called in the field, and how missing ones are made."""
 
+from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features, Image, Sequence, Value
+from sklearn.model_selection import StratifiedGroupKFold
 
 from fer_hf.errors import UserError
 
@@ -21,14 +24,26 @@ SPLIT_ALIASES = {
 
 SPLIT_HELP = "train (training), validation (val, valid, dev), test (testing)"
 
+# What a source may know of an image beside `image`, `label` and `id`; None where it does not know. `soft_label` has one
+# probability per class, in the order of the label names. Valence and arousal run from -1 to 1.
+ATTRIBUTES = {
+    "gender": Value("string"),
+    "age": Value("string"),
+    "race": Value("string"),
+    "valence": Value("float32"),
+    "arousal": Value("float32"),
+    "subject": Value("string"),
+}
+
 
 @dataclass
 class Raw:
     """What a source found, before `load_faces` aligns and checks it.
 
     `splits` holds those of train, validation and test that the source has. Their columns: `image` (`datasets.Image`),
-    `label` (`ClassLabel` with the source's own names in its own order, -1 where there is no label) and `id` (str).
-    `bad` maps the id of each record that could not be read to the reason.
+    `label` (`ClassLabel` with the source's own names in its own order, -1 where there is no label), `id` (str, unique
+    in its split) and any of `soft_label` and `ATTRIBUTES`. `bad` maps the id of each record that could not be read to
+    the reason.
     """
 
     splits: dict[str, Dataset]
@@ -46,14 +61,28 @@ def split_name(name: str) -> str | None:
     return key if key in SPLITS else None
 
 
+def make_split(names: Items[str], image: list[Any], label: list[int], id: list[str], **known: list[Any]) -> Dataset:
+    """A split of `Raw`: `image` holds absolute paths, or encoded images as bytes; `label` indexes `names`.
+
+    `known` are further columns: `soft_label` or any of `ATTRIBUTES`.
+    """
+    features = Features(image=Image(), label=ClassLabel(names=list(names)), id=Value("string"))
+    for name in known:
+        features[name] = ATTRIBUTES.get(name) or Sequence(Value("float32"), length=len(names))
+    if image and isinstance(image[0], bytes):
+        image = [{"bytes": content, "path": None} for content in image]
+    return Dataset.from_dict({"image": image, "label": label, "id": id, **known}, features=features)
+
+
 def add_missing(
     splits: dict[str, Dataset], validation_fraction: float, test_fraction: float, seed: int
 ) -> tuple[dict[str, Dataset], list[str]]:
-    """All three splits, with missing ones set aside from `train` by class, and a sentence for each one made.
+    """All three splits, with missing ones set aside from `train`, and a sentence for each one made.
 
-    Every class gives the fraction of its own images, and at least one image, to each split that is made: a plain
-    stratified draw would give a class of five images nothing at 10 %. The same images, fractions and seed give the
-    same splits. Raises `UserError` when a class is too small for it, and when there is no train split at all.
+    Where the images have a `subject`, each person stands on one side only, and class shares are as near as that
+    allows. Otherwise every class gives the fraction of its own images, and at least one, to each split that is made:
+    a plain stratified draw would give a class of five images nothing at 10 %. The same images, fractions and seed give
+    the same splits. Raises `UserError` when a class is too small for it, and when there is no train split at all.
     """
     if "train" not in splits:
         raise UserError(f"There is no train split, only {', '.join(splits) or 'nothing'}. Split names: {SPLIT_HELP}.")
@@ -66,7 +95,27 @@ def add_missing(
         return {name: splits[name] for name in SPLITS}, []
 
     train = splits["train"]
-    class_names = train.features["label"].names
+    subjects = train["subject"][:] if "subject" in train.column_names else []
+    by_person = any(subject is not None for subject in subjects)
+    rows = _rows_by_person(train, missing, seed) if by_person else _rows_by_class(train, missing, seed)
+    made = {name: train.select(sorted(indices)) for name, indices in rows.items()}
+    how = (
+        "No person stands in two of the splits made."
+        if by_person
+        else "They were drawn image by image, so one person may stand on both sides, and figures on this split may be "
+        "too good."
+    )
+    notes = [
+        f"The dataset has no {name} split of its own: {len(made[name]):,} of its {len(train):,} training images "
+        f"({'about ' if by_person else ''}{fraction:.0%}{'' if by_person else ' of each class'}, seed {seed}) were set "
+        f"aside. {how}"
+        for name, fraction in missing.items()
+    ]
+    return {name: made.get(name, splits.get(name)) for name in SPLITS}, notes
+
+
+def _rows_by_class(train: Dataset, missing: dict[str, float], seed: int) -> dict[str, list[int]]:
+    """Row numbers per split, each class giving the same share of its images."""
     labels = np.asarray(train["label"][:])
     rng = np.random.default_rng(seed)
     rows: dict[str, list[int]] = {name: [] for name in ("train", *missing)}
@@ -79,17 +128,26 @@ def add_missing(
             members = members[count:]
         if not len(members):
             raise UserError(
-                f"The class {class_names[label]!r} has {total} training image(s): too few to set some aside for "
-                f"{' and '.join(missing)} and keep one. Add images, leave the class out, or bring splits of your own: "
-                f"{SPLIT_HELP}."
+                f"The class {train.features['label'].names[label]!r} has {total} training image(s): too few to set "
+                f"some aside for {' and '.join(missing)} and keep one. Add images, leave the class out, or bring "
+                f"splits of your own: {SPLIT_HELP}."
             )
         rows["train"].extend(members)
+    return rows
 
-    made = {name: train.select(sorted(indices)) for name, indices in rows.items()}
-    notes = [
-        f"The dataset has no {name} split of its own: {len(made[name]):,} of its {len(train):,} training images "
-        f"({fraction:.0%} of each class, seed {seed}) were set aside. They were drawn image by image, so one person "
-        "may stand on both sides, and figures on this split may be too good."
-        for name, fraction in missing.items()
-    ]
-    return {name: made.get(name, splits.get(name)) for name in SPLITS}, notes
+
+def _rows_by_person(train: Dataset, missing: dict[str, float], seed: int) -> dict[str, list[int]]:
+    """Row numbers per split; a person is a `subject`, and an image without one is a person of its own."""
+    labels = np.asarray(train["label"][:])
+    people = [subject or f"\0{row}" for row, subject in enumerate(train["subject"][:])]
+    groups = np.unique(people, return_inverse=True)[1]
+    rest, rows = np.arange(len(labels)), dict[str, list[int]]()
+    share = 1.0
+    for name, fraction in missing.items():
+        folds = min(max(2, round(share / fraction)), len(np.unique(groups[rest])))
+        if folds < 2:
+            raise UserError(f"There are too few people in {len(labels)} images to set some aside for {name}.")
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        keep, chosen = next(splitter.split(rest, labels[rest], groups[rest]))
+        rows[name], rest, share = rest[chosen].tolist(), rest[keep], share - fraction
+    return {"train": rest.tolist(), **rows}

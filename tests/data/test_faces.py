@@ -8,7 +8,7 @@ import PIL.Image
 import pytest
 from PIL import Image
 
-from fer_hf.data import faces as faces_module
+from fer_hf.data.check import unreadable
 from fer_hf.data.faces import load_faces
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.errors import UserError
@@ -121,7 +121,7 @@ def test_the_same_name_in_two_splits(tmp_path: Path) -> None:
     data = load_faces(f"folder:{tmp_path}").splits
     same = {split: data[split].remove_columns("id").add_column("id", list("abcdefgh")) for split in ("train", "test")}
     Path(tmp_path / "test" / "happy" / "1.png").write_bytes(b"")
-    assert {split: list(found) for split, found in faces_module.unreadable(same).items()} == {"test": ["b"]}
+    assert {split: list(found) for split, found in unreadable(same).items()} == {"test": ["b"]}
 
 
 def test_decompression_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,10 +151,10 @@ def test_unknown_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         "faces": "did you mean folder:faces",
         "my.csv": "did you mean fer2013:my.csv",
         "someone/faces": "Did you mean hub:someone/faces",
-        "fer2012:x": "use toy, fer2013:PATH",
-        "fer2013": "use toy, fer2013:PATH",
-        "folder:": "use toy, fer2013:PATH",
-        "": "use toy, fer2013:PATH",
+        "fer2012:x": "use toy, ferplus:PATH",
+        "fer2013": "use toy, ferplus:PATH",
+        "folder:": "use toy, ferplus:PATH",
+        "": "use toy, ferplus:PATH",
     }.items():
         with pytest.raises(UserError, match=hint) as caught:
             load_faces(source)

@@ -1,0 +1,103 @@
+"""Checking that every image can be decoded, once: the result is kept in the cache of `datasets`.
+
+It is kept under a hash of the images themselves, or of the names, sizes and times of files, so a changed image is
+checked again.
+"""
+
+import hashlib
+import io
+import json
+import math
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import datasets
+import PIL.Image
+from datasets import Dataset, Image
+
+from fer_hf.progress import track
+from fer_hf.run import write_text
+
+BATCH = 1024  # images read at once
+
+
+def unreadable(splits: dict[str, Dataset]) -> dict[str, dict[str, str]]:
+    """For each split that has any: the ids of images that cannot be decoded whole, with the reason.
+
+    Images are decoded in threads, once; a progress bar appears when that takes long.
+    """
+    found = {split: _remembered(split, data) for split, data in splits.items()}
+    return {split: bad for split, bad in found.items() if bad}
+
+
+def _remembered(split: str, data: Dataset) -> dict[str, str]:
+    data = data.cast_column("image", Image(decode=False))
+    file = Path(datasets.config.HF_DATASETS_CACHE) / "fer_hf_checked" / f"{_fingerprint(data)}.json"
+    with suppress(OSError, ValueError):
+        return json.loads(file.read_text(encoding="utf-8"))
+    bad = _decode_all(split, data)
+    with suppress(OSError):  # a cache that cannot be written is no reason to stop
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, json.dumps(bad))
+    return bad
+
+
+def _fingerprint(data: Dataset) -> str:
+    """A hash of the ids and of what the images are read from."""
+    digest = hashlib.blake2b(str(PIL.Image.MAX_IMAGE_PIXELS).encode(), digest_size=16)
+    for batch in data.select_columns(["id", "image"]).iter(BATCH):
+        for name, image in zip(batch["id"], batch["image"], strict=True):
+            digest.update(name.encode())
+            digest.update(image["bytes"] if image and image["bytes"] is not None else _stat(image).encode())
+    return digest.hexdigest()
+
+
+def _stat(image: dict[str, Any] | None) -> str:
+    path = (image or {}).get("path") or ""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return f"{path} missing"
+    return f"{path} {found.st_size} {found.st_mtime_ns}"
+
+
+def _decode_all(split: str, data: Dataset) -> dict[str, str]:
+    threads = min(os.cpu_count() or 1, 16)
+    bad: dict[str, str] = {}
+    with ThreadPoolExecutor(threads) as pool:
+        for batch in track(data.iter(BATCH), f"checking {split} images", math.ceil(len(data) / BATCH)):
+            pairs = list(zip(batch["id"], batch["image"], strict=True))
+            for found in pool.map(_unreadable_of, [pairs[start::threads] for start in range(threads)]):
+                bad |= found
+    return dict(sorted(bad.items()))
+
+
+def _unreadable_of(pairs: Iterable[tuple[str, dict[str, Any] | None]]) -> dict[str, str]:
+    bad = {}
+    for name, image in pairs:
+        try:
+            decode(image)
+        except ValueError as error:
+            bad[name] = str(error)
+    return bad
+
+
+def decode(image: dict[str, Any] | None) -> PIL.Image.Image:
+    """The picture in an undecoded image, `{"bytes": ..., "path": ...}`. Raises `ValueError` that says why it cannot."""
+    if image is None or (image["bytes"] is None and not image["path"]):
+        raise ValueError("there is no image")
+    try:
+        with PIL.Image.open(image["path"] if image["bytes"] is None else io.BytesIO(image["bytes"])) as picture:
+            if picture.width * picture.height <= (PIL.Image.MAX_IMAGE_PIXELS or math.inf):
+                picture.load()
+                return picture
+            reason = f"{picture.width} x {picture.height} pixels are more than Pillow holds to be safe"
+    except PIL.UnidentifiedImageError:
+        reason = "it is no image, or of a format that Pillow does not know"
+    except Exception as error:  # decoders raise many kinds on damaged data, and each of them makes a bad image
+        reason = str(error) or type(error).__name__
+    raise ValueError(reason)
