@@ -63,18 +63,67 @@ class Model(Section):
     """Stochastic depth (timm models)."""
 
 
+class Weighted(Section):
+    """A source among several."""
+
+    source: str
+    weight: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """How many times its training images count: 2 repeats them, 0.5 takes half of each class."""
+
+
 class Data(Section):
-    source: str = "toy"
-    """`toy`, `fer2013:PATH`, `folder:PATH` or `hub:org/name`."""
+    source: str | Annotated[list[str | Weighted], Field(min_length=1)] = "toy"
+    """`toy`, `KIND:PATH` (fer2013, ferplus, rafdb, affectnet, ckplus, folder) or `hub:org/name`; or a list of these, each
+    perhaps as `{source: ..., weight: ...}`."""
     label_set: Literal["fer6", "fer7", "fer8"] | Annotated[list[str], Field(min_length=2)] = "fer7"
     """Which emotions, by set or by name; images of other emotions are dropped and counted."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of the training images set aside, stratified, when the source has no validation split."""
+    """Share of the training images set aside when the source has no validation split: by person where the source knows
+    the person (`subject`), else the same share of each class."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share set aside, stratified, when the source has no splits at all."""
+    """Share set aside likewise when the source has no test split."""
     split_seed: int = 0
+    """Seed of the splits and subsets that are drawn here."""
     on_bad_image: Literal["error", "skip"] = "error"
     """What an unreadable image does: stop with its name, or be skipped, counted and listed."""
+    exclude: str | None = None
+    """A csv with the columns `split` and `id` of images to leave out, as `fer-hf data audit` writes it."""
+    absent_classes: Literal["allow", "error"] = "allow"
+    """Whether a source may lack a class of the label set."""
+    mixture: Annotated[dict[str, dict[str, Fraction]], Field(min_length=1, max_length=1)] | None = None
+    """Shares of an attribute in each class of the training split, such as `{gender: {female: 0.75, male: 0.25}}`.
+    Mixtures of the same values have equal size and class shares; name a value with share 0 to leave it out."""
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Train on this share of each class."""
+    per_class: Annotated[int, Field(ge=1)] | None = None
+    """Train on at most so many images of each class."""
+    votes: Literal["majority", "argmax", "soft"] = "majority"
+    """FER+: keep images with a majority of votes for one emotion, those where an emotion has the most votes of all ten
+    columns, or those that pass the filter for soft labels."""
+    stream_images: Annotated[int, Field(ge=1)] | None = None
+    """Hub: take only so many images of each split, streamed, instead of downloading all."""
+
+    @model_validator(mode="after")
+    def _shares_add_up(self) -> "Data":
+        for attribute, shares in (self.mixture or {}).items():
+            if abs(sum(shares.values()) - 1) > 1e-6:
+                raise ValueError(f"mixture: the shares of {attribute} add up to {sum(shares.values()):g}, not to 1")
+        return self
+
+    def public_source(self) -> Any:
+        """`source` without paths of this machine: `fer2013:/home/me/x` becomes `fer2013:PATH`."""
+        source = self.model_dump(mode="json")["source"]
+        entries = [source] if isinstance(source, str) else source
+        hidden = [
+            _without_path(entry) if isinstance(entry, str) else entry | {"source": _without_path(entry["source"])}
+            for entry in entries
+        ]
+        return hidden[0] if isinstance(source, str) else hidden
+
+
+def _without_path(source: str) -> str:
+    kind, separator, _ = source.partition(":")
+    return f"{kind}:PATH" if separator and kind != "hub" else source
 
 
 class Augment(Section):
@@ -202,9 +251,9 @@ class Recipe(Section):
     def public(self) -> dict[str, Any]:
         """The recipe as plain objects without paths of this machine: `fer2013:/home/me/x` becomes `fer2013:PATH`."""
         content = self.model_dump(mode="json")
-        kind, separator, _ = self.data.source.partition(":")
-        if separator and kind != "hub":
-            content["data"]["source"] = f"{kind}:PATH"
+        content["data"]["source"] = self.data.public_source()
+        if self.data.exclude:
+            content["data"]["exclude"] = Path(self.data.exclude).name
         if Path(self.model.name).exists():
             content["model"]["name"] = Path(self.model.name).resolve().name
         for key, value in self.train.passed_through.items():

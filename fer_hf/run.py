@@ -1,13 +1,17 @@
 """The run folder: where each stage of an experiment writes plain files that the next one reads.
 
-recipe.yaml, checkpoints/, model/ (with onnx/ and figures/), predictions/, metrics.json, environment.json, tensorboard/
+recipe.yaml, splits.csv, checkpoints/, model/ (with onnx/ and figures/), predictions/, metrics.json, environment.json,
+tensorboard/
 """
 
+import csv
+import io
 import json
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -33,6 +37,13 @@ def write_text(path: Path, text: str) -> None:
         move_into_place(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A csv with a header, written as `write_text` does."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    write_text(path, text.getvalue())
 
 
 def environment(seed: int | None = None) -> dict[str, Any]:
@@ -97,6 +108,7 @@ class Run:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.recipe_file = self.path / "recipe.yaml"
+        self.splits_file = self.path / "splits.csv"
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model"
         self.onnx = self.model / "onnx"

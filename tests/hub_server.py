@@ -349,7 +349,8 @@ class Handler(BaseHTTPRequestHandler):
                 else:
                     raise ProblemError(400, f"cannot commit {line['key']} {value.get('path')}")
             oid = repo.add(message, files).oid
-        self._answer(200, {"success": True, "commitOid": oid, "commitUrl": f"{self.server.url}/{repo.id}/commit/{oid}"})
+        page = f"{self.server.url}{'/datasets' * self.path.startswith('/api/datasets')}/{repo.id}/commit/{oid}"
+        self._answer(200, {"success": True, "commitOid": oid, "commitUrl": page})
 
     def resolve(self, repo: Repo, rev: str, path: str) -> None:
         commit = self._commit(repo, rev)

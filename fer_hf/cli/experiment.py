@@ -15,7 +15,7 @@ from fer_hf.launch import processes
 from fer_hf.progress import console
 from fer_hf.recipe import Recipe, load_recipe
 from fer_hf.report import write_report
-from fer_hf.run import Run, environment, write_text
+from fer_hf.run import Run, environment, write_csv, write_text
 from fer_hf.training.fit import fit, training_arguments
 
 
@@ -109,6 +109,15 @@ def _describe(recipe: Recipe, run: Run, faces: Faces) -> None:
     settings = recipe.public()
     surroundings = environment(recipe.train.seed)
     write_text(run.environment_file, json.dumps(surroundings, indent=1) + "\n")
+    write_csv(
+        run.splits_file,
+        ("split", "id", "label"),
+        (
+            (split, name, faces.label_names[label])
+            for split, data in faces.splits.items()
+            for name, label in zip(data["id"][:], data["label"][:], strict=True)
+        ),
+    )
     run.update_metrics(
         schema_version=1,
         name=recipe.name,

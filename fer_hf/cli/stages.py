@@ -40,17 +40,14 @@ def quiet_libraries() -> None:
 
 def load(recipe: Recipe, elsewhere: str | None = None, labels: tuple[str, ...] | None = None) -> Faces:
     """The faces of a recipe, or to evaluate on those of a source elsewhere; the main process goes first."""
-    data = recipe.data
+    settings = recipe.data.model_dump()
+    source, label_set = settings.pop("source"), settings.pop("label_set")
+    if elsewhere:
+        about_own_data = ("exclude", "mixture", "fraction", "per_class", "absent_classes")
+        settings = {key: value for key, value in settings.items() if key not in about_own_data}
+        settings["purpose"] = "evaluation"
     with processes().main_process_first():
-        return load_faces(
-            elsewhere or data.source,
-            labels or data.label_set,
-            validation_fraction=data.validation_fraction,
-            test_fraction=data.test_fraction,
-            seed=data.split_seed,
-            on_bad_image=data.on_bad_image,
-            training=elsewhere is None,
-        )
+        return load_faces(elsewhere or source, labels or label_set, **settings)
 
 
 def remarks(faces: Faces) -> list[str]:

@@ -1,90 +1,193 @@
 """A dataset on the Hugging Face Hub, or any `datasets` table: its image and label columns are found by their types.
 
 Loading scripts are never run (`datasets` refuses them), and a column of bare numbers is refused as a label: every
-dataset of this field numbers the emotions in an order of its own.
+dataset of this field numbers the emotions in an order of its own. The same holds for numbers as gender and race.
 """
 
+import glob
+import math
+import os
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, load_dataset
+from datasets import ClassLabel, Dataset, DatasetInfo, Features, Image, IterableDataset, Value, load_dataset
+from datasets import Sequence as Sequences
 from datasets.exceptions import DatasetNotFoundError
-from huggingface_hub import HfApi
+from datasets.table import embed_table_storage
+from huggingface_hub import HfApi, constants
 
-from fer_hf.data.splits import SPLIT_HELP, Raw, split_name
-from fer_hf.emotions import LabelError, canonical
+from fer_hf.data.check import decode
+from fer_hf.data.splits import ATTRIBUTES, SPLIT_HELP, Raw, split_name
+from fer_hf.emotions import is_emotion
 from fer_hf.errors import FerError, UserError
+from fer_hf.progress import track
 
 USUAL_NAMES = {"image": ("image", "img"), "label": ("label", "labels", "emotion", "expression")}
+MOST_CLASSES = 100  # a text column with more values than this is no label
+STREAM_BUFFER = 1000  # images that are shuffled at a time while streaming
+STREAM_BATCH = 32
+TEXT = (Value("string"), Value("large_string"))
+
+UNKNOWN = {"", "-", "n/a", "nan", "none", "null", "unknown", "unsure"}
+GENDERS = dict.fromkeys(("f", "woman", "girl"), "female") | dict.fromkeys(("m", "man", "boy"), "male")
 
 
-def read(place: str) -> Raw:
-    """The Hub dataset `org/name` or `org/name@revision`, from the Hub or the local cache of `datasets`.
+def read(place: str, stream_images: int | None = None) -> Raw:
+    """The Hub dataset `org/name`, `org/name:config` or either with `@revision`; its whole is downloaded to a cache.
+
+    With `stream_images`, only so many images of each split are fetched, and no cache is used.
 
     Raises `UserError` when it does not exist, may not be read or has no such columns, `FerError` when the Hub cannot be
     reached or the download fails.
     """
-    name, _, revision = place.partition("@")
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) or ("@" in place and not revision):
-        raise UserError(f"{place!r} is not the name of a Hub dataset: hub:org/name or hub:org/name@revision is wanted.")
+    dataset, at, revision = place.partition("@")
+    name, colon, config = dataset.partition(":")
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) or (at and not revision) or (colon and not config):
+        raise UserError(
+            f"{place!r} is not the name of a Hub dataset: hub:org/name is wanted, or hub:org/name:config, each perhaps "
+            "with @revision at its end."
+        )
     if Path(name).exists():
         raise UserError(
             f"A folder {name!r} lies in the working directory, and `datasets` would take it for the Hub dataset. "
             f"Use folder:{name} for the folder, or start the command somewhere else."
         )
-    loaded = _download(name, revision or None)
+    loaded = _download(name, config or None, revision or None, stream_images)
     splits, notes = {}, []
     for theirs, data in loaded.items():
-        split = split_name(str(theirs))
+        split = split_name(theirs)
         if split is None:
-            notes.append(f"The split {str(theirs)!r} was left out.")
+            notes.append(f"The split {theirs!r} was left out.")
         elif split in splits:
-            raise UserError(f"{name} has two {split} splits among {', '.join(map(str, loaded))}.")
+            raise UserError(f"{dataset} has two {split} splits among {', '.join(loaded)}.")
         else:
-            splits[split] = standard_columns(data, split, f"The split {str(theirs)!r} of {name}")
+            splits[split] = standard_columns(data, split, f"The split {theirs!r} of {dataset}", notes)
     if not splits:
-        raise UserError(f"{name} has the splits {', '.join(map(str, loaded))}, and none of {SPLIT_HELP}.")
-    return Raw(splits, dataset=name, hub_id=name, license=_license(name, revision or None), notes=notes)
+        raise UserError(f"{dataset} has the splits {', '.join(loaded)}, and none of {SPLIT_HELP}.")
+    if stream_images:
+        notes.append(
+            f"Only the first {stream_images:,} images of each split were taken, shuffled with a buffer of "
+            f"{STREAM_BUFFER:,} (seed 0): where the dataset is sorted, they do not stand for all of it."
+        )
+    return Raw(splits, dataset=dataset, hub_id=name, license=_license(name, revision or None), notes=notes)
 
 
-def standard_columns(data: Dataset, split: str, where: str) -> Dataset:
+def read_parquet(path: Path, notes: list[str] | None = None) -> dict[str, Dataset]:
+    """The splits in the files `train-*.parquet` and so on of the folder `path`, or of its sub-folder `data`.
+
+    What is left out is said in `notes`.
+    """
+    files: dict[str, list[str]] = {}
+    for file in parquet_files(path):
+        split = split_name(file.stem.split("-")[0])
+        if split is None:
+            raise UserError(f"{str(file)!r} names no split: train-*.parquet and so on is wanted ({SPLIT_HELP}).")
+        files.setdefault(split, []).append(glob.escape(str(file.resolve())))  # `datasets` expands patterns
+    try:
+        loaded = load_dataset("parquet", data_files=files)
+    except Exception as error:  # `datasets` wraps what goes wrong in a file or on the disk into many classes
+        cause = error.__cause__ or error
+        raise FerError(
+            f"The Parquet files of {str(path)!r} could not be read: {cause} If they are whole (their size, a second "
+            "download), look at the room and rights of the folder that `datasets` copies to (HF_DATASETS_CACHE)."
+        ) from error
+    where = f"split of {str(path)!r}"
+    return {split: standard_columns(loaded[split], split, f"The {split} {where}", notes) for split in files}
+
+
+def parquet_files(path: Path) -> list[Path]:
+    """The Parquet files of a folder, or else of its sub-folder `data`."""
+    return sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
+
+
+def standard_columns(data: Dataset, split: str, where: str, notes: list[str] | None = None) -> Dataset:
     """The columns `image`, `label` and `id` of a table of any column names; `where` begins the error messages.
 
-    Ids are the file names that the images carry; `<split>_<row>`, rows counted from 0, for an image that carries none,
-    or one that another image carries too.
+    A column of text `id` is kept where its values are unique. Else ids are the file names that the images carry;
+    `<split>_<row>`, rows counted from 0, for an image that carries none, or one that another image carries too.
+    `soft_label` and the columns of `splits.ATTRIBUTES` are kept; `notes` gets a sentence on each that cannot be used.
     """
-    image = _image_column(data.features, where)
+    image = _image_column(data, where)
     label, names = _label_column(data, where)
-    table = data.select_columns([image, label]).with_format("arrow")[:]
-    labels = table[label]
+    labels = data.select_columns(label).with_format("arrow")[:][label]
     if not isinstance(data.features[label], ClassLabel):
         labels = pc.index_in(labels, pa.array(names, labels.type))
-    paths = pc.struct_field(table[image].combine_chunks(), "path").to_pylist()
-    files = [re.split(r"[/\\]", path)[-1] if path else "" for path in paths]
-    count = Counter(files)
-    rows = [f"{split}_{row}" for row in range(len(files))]
-    ids = [file if file and count[file] == 1 else row for file, row in zip(files, rows, strict=True)]
-    ids = ids if len(set(ids)) == len(ids) else rows  # a file may be called train_7, of all things
-    features = Features(image=Image(), label=ClassLabel(names=names), id=Value("string"))
-    data = data.select_columns(image)
-    data = data if image == "image" else data.rename_column(image, "image")
-    data = data.cast_column("image", features["image"])
-    data = data.add_column("label", pc.fill_null(labels, -1).to_pylist(), feature=features["label"])
-    return data.add_column("id", ids, feature=features["id"])
+    labels = pc.fill_null(labels, -1).to_pylist()
+    faces = data.select_columns(image)
+    faces = faces if image == "image" else faces.rename_column(image, "image")
+    faces = faces.cast_column("image", Image())
+    paths = _paths(faces.with_format("arrow")[:]["image"], where)
+    faces = faces.add_column("label", labels, feature=ClassLabel(names=names))
+    faces = faces.add_column("id", _ids(data, paths, split), feature=Value("string"))
+    for name in ("soft_label", *ATTRIBUTES):
+        if name not in data.column_names:
+            continue
+        try:
+            if name == "soft_label":
+                soft = Sequences(Value("float32"), length=len(names))
+                faces = faces.add_column(name, _soft_labels(data, label, labels), feature=soft)
+            else:
+                faces = faces.add_column(name, _attributes(data, name), feature=ATTRIBUTES[name])
+        except ValueError as error:
+            if notes is not None:
+                notes.append(f"The column {name} of the {split} split was left out: {error}.")
+    return faces
 
 
-def _download(name: str, revision: str | None) -> DatasetDict:
+def attribute(name: str, value: Any) -> str | float | None:
+    """A value of anybody's as `splits.ATTRIBUTES` has it; None where it says that the attribute is not known.
+
+    "F", "Woman" are "female"; text is in lower case, names of subjects aside. Raises `ValueError` that says what is
+    wrong with it: a number as gender or race, and valence or arousal that is no number from -1 to 1.
+    """
+    text = "" if value is None else str(value).strip()
+    if text.lower() in UNKNOWN:
+        return None
+    if ATTRIBUTES[name].dtype == "string":
+        if name in ("gender", "race") and re.fullmatch(r"[\d.-]+", text):
+            raise ValueError(f"{name} is {text!r}, a number of unknown meaning")
+        text = re.sub(r"^(\d+)\.0$", r"\1", text if name == "subject" else text.lower())  # a table with gaps has 34.0
+        return GENDERS.get(text, text) if name == "gender" else text
     try:
-        return load_dataset(name, revision=revision)
+        number = float(text)
+    except ValueError:
+        number = math.inf
+    if number == -2:  # AffectNet's sign for an image without
+        return None
+    if not -1 <= number <= 1:
+        raise ValueError(f"{name} is {text[:20]!r}, not a number from -1 to 1")
+    return number
+
+
+def _download(name: str, config: str | None, revision: str | None, stream_images: int | None) -> dict[str, Dataset]:
+    try:
+        if not stream_images:
+            return {str(split): data for split, data in load_dataset(name, config, revision=revision).items()}
+        streams = load_dataset(name, config, revision=revision, streaming=True)
+        return {
+            str(split): _take(stream, stream_images, f"streaming {split} images") if split_name(str(split)) else stream
+            for split, stream in streams.items()
+        }
+    except FerError:
+        raise
     except DatasetNotFoundError as error:
         raise UserError(
             f"{error} Check the name. If the dataset is private or gated, ask for access on its page, then run "
             "`hf auth login` or set HF_TOKEN."
         ) from error
     except (ValueError, RuntimeError, FileNotFoundError) as error:  # several configurations, a script, no data files
+        if listed := re.search(r"(?:available configs|Available): \['(.+)'\]", str(error)):
+            known = listed[1].split("', '")
+            raise UserError(
+                f"{name} has {'no configuration ' + repr(config) if config else 'several configurations'}. Choose one "
+                f"of {', '.join(known)}, such as hub:{name}:{known[0]}{f'@{revision}' if revision else ''}."
+            ) from error
         raise UserError(f"`datasets` cannot load {name}: {error}") from error
     except Exception as error:
         # `datasets` wraps failures of the network, the disk and the parsers into many unrelated classes.
@@ -95,20 +198,54 @@ def _download(name: str, revision: str | None) -> DatasetDict:
         ) from error
 
 
+def _take(stream: IterableDataset, count: int, what: str) -> Dataset:
+    """The first rows of a shuffled stream, in memory, with the bytes of their images."""
+    rows = stream.shuffle(seed=0, buffer_size=STREAM_BUFFER).take(count).with_format("arrow").iter(STREAM_BATCH)
+    tables = []
+    for table in track(rows, what, math.ceil(count / STREAM_BATCH)):
+        for name, feature in (stream.features or {}).items():
+            if isinstance(feature, Image):
+                _paths(table[name], "The stream")
+        tables.append(embed_table_storage(table))
+    return Dataset(pa.concat_tables(tables), info=DatasetInfo(features=stream.features))
+
+
 def _license(name: str, revision: str | None) -> str | None:
     """The licence that the dataset's card names, when the Hub can be asked."""
     try:
         card = HfApi().dataset_info(name, revision=revision, timeout=10).card_data
     except Exception:  # the images are here already: an unreachable Hub must not stop the run
         return None
-    found = card.get("license") if card else None
-    return ", ".join(found) if isinstance(found, list) else found
+    return license_in(card.to_dict() if card else {})
 
 
-def _image_column(features: Features, where: str) -> str:
+def license_in(card: dict[str, Any]) -> str | None:
+    """The licence in the metadata of a card: `license_name` stands for licences that the Hub has no id for."""
+    found = card.get("license_name") or card.get("license")
+    return ", ".join(map(str, found)) if isinstance(found, list) else found
+
+
+# --- columns
+
+
+def _image_column(data: Dataset, where: str) -> str:
+    found = [name for name in data.column_names if _holds_images(data, name)]
+    return _choose(found, "image", "column of images", data.features, where)
+
+
+def _holds_images(data: Dataset, name: str) -> bool:
+    """Whether a column has the type of images, or holds files as bytes of which the first is an image."""
+    feature = data.features[name]
     raw = {"bytes": Value("binary"), "path": Value("string")}  # an Image whose Parquet file lost its metadata
-    found = [name for name, feature in features.items() if isinstance(feature, Image) or feature == raw]
-    return _choose(found, "image", "column of images", features, where)
+    if isinstance(feature, Image) or feature == raw:
+        return True
+    if feature not in (Value("binary"), Value("large_binary")):
+        return False
+    first = next((value for value in data.select_columns(name)[:10][name] if value), None)
+    try:
+        return bool(decode({"bytes": first, "path": None}))
+    except ValueError:
+        return False
 
 
 def _label_column(data: Dataset, where: str) -> tuple[str, list[str]]:
@@ -117,11 +254,11 @@ def _label_column(data: Dataset, where: str) -> tuple[str, list[str]]:
     for column, feature in data.features.items():
         if isinstance(feature, ClassLabel):
             names = feature.names
-        elif feature in (Value("string"), Value("large_string")):
+        elif feature in TEXT:
             names = sorted(value for value in data.unique(column) if value is not None)
         else:
             continue
-        if any(_is_emotion(name) for name in names):
+        if len(names) <= MOST_CLASSES and any(is_emotion(name) for name in names):
             found[column] = names
     column = _choose(list(found), "label", "column of labels with the names of emotions", data.features, where)
     return column, found[column]
@@ -145,9 +282,47 @@ def _describe(feature: object) -> str:
     return feature.dtype if isinstance(feature, Value) else type(feature).__name__
 
 
-def _is_emotion(name: str) -> bool:
-    try:
-        canonical(name)
-    except LabelError:
-        return False
-    return True
+def _paths(images: pa.ChunkedArray, where: str) -> list[str | None]:
+    """The path of each image. Raises `UserError` for one without bytes that is no file which was downloaded for it."""
+    paths = pc.struct_field(images, "path").to_pylist()
+    empty = pc.is_null(pc.struct_field(images, "bytes")).to_pylist()
+    homes = tuple(os.path.join(home, "") for home in (constants.HF_HUB_CACHE, datasets.config.HF_DATASETS_CACHE))
+    for path, missing in zip(paths, empty, strict=True):
+        if missing and path and "://" not in path and not os.path.normpath(path).startswith(homes):
+            raise UserError(
+                f"{where} holds the path of an image, {path!r}, and not the image. Embed the images first, as "
+                "`fer-hf data save` does."
+            )
+    return paths
+
+
+def _ids(data: Dataset, paths: list[str | None], split: str) -> list[str]:
+    if data.features.get("id") in TEXT:
+        ids = data["id"][:]
+        if None not in ids and len(set(ids)) == len(ids):
+            return ids
+    files = [re.split(r"[/\\]", path)[-1] if path else "" for path in paths]
+    count = Counter(files)
+    rows = [f"{split}_{row}" for row in range(len(files))]
+    ids = [file if file and count[file] == 1 else row for file, row in zip(files, rows, strict=True)]
+    return ids if len(set(ids)) == len(ids) else rows  # a file may be called train_7, of all things
+
+
+def _attributes(data: Dataset, name: str) -> list[str | float | None]:
+    feature, values = data.features[name], data[name][:]
+    if isinstance(feature, ClassLabel):
+        values = [None if value is None or value < 0 else feature.names[value] for value in values]
+    elif not isinstance(feature, Value):
+        raise ValueError(f"it is {_describe(feature)}")
+    return [attribute(name, value) for value in values]
+
+
+def _soft_labels(data: Dataset, label: str, labels: list[int]) -> list[list[float]]:
+    """The probabilities; for an image without any, as beside other sources, those that its label stands for."""
+    if not isinstance(data.features[label], ClassLabel):
+        raise ValueError("the labels are text, so the order of its numbers is unknown")
+    certain = np.eye(len(data.features[label].names), dtype=np.float32).tolist()
+    rows = [certain[hard] if row is None else row for row, hard in zip(data["soft_label"][:], labels, strict=True)]
+    if {len(row) for row in rows} - {len(certain)}:
+        raise ValueError(f"its rows do not all have {len(certain)} numbers, one per class")
+    return rows
