@@ -1,4 +1,4 @@
-"""Publishing a run on the Hugging Face Hub; no other module writes there.
+"""Publishing a run or a prepared dataset on the Hugging Face Hub; no other module writes there.
 
 - One push is one commit, so that the Hub never shows weights of one run with the card of another.
 - The card is uploaded as a plain file: the helpers of huggingface_hub for cards talk to a fixed address.
@@ -20,7 +20,10 @@ from fer_hf.run import Run
 
 PICKLES_AND_LEFTOVERS = {".bin", ".pt", ".pth", ".pkl", ".tmp", ".part", ".lock"}
 PLACEHOLDER = "PATH/TO/MODEL"  # what the card's snippets load as long as the model has no name on the Hub
-OURS = ("onnx/", "figures/", "model")  # what an earlier push may have left that no longer belongs to the model
+DATASET_PLACEHOLDER = "PATH/TO/DATASET"
+CARDS = {"model": "model/README.md", "dataset": "README.md"}
+# What an earlier push may have left that no longer belongs to the model or dataset.
+OURS = {"model": ("onnx/", "figures/", "model"), "dataset": ("data/train-", "data/validation-", "data/test-")}
 LOG_IN = "Run `hf auth login`, or set HF_TOKEN, with a token that may write (https://huggingface.co/settings/tokens)."
 
 
@@ -89,32 +92,67 @@ def push(
     that is public; `FerError` when the network or the Hub fails. The run folder is never changed.
     """
     _check_repo_id(repo_id)
-    files = plan(run, repo_id)
+    return _upload("model", plan(run, repo_id), repo_id, private, token, dry_run, message)
+
+
+def plan_dataset(folder: Path, repo_id: str | None = None) -> list[PlannedFile]:
+    """The files a push of a prepared dataset sends: its card, whose snippets name `repo_id`, and `data/*.parquet`.
+
+    Raises `UserError` when `folder` holds no such dataset.
+    """
+    card, shards = folder / "README.md", sorted(folder.glob("data/*.parquet"))
+    if not card.is_file() or not shards:
+        raise UserError(
+            f"{str(folder)!r} is no prepared dataset: README.md and data/*.parquet are wanted, as "
+            "`fer-hf data save SOURCE --output FOLDER` writes them."
+        )
+    text = card.read_text(encoding="utf-8")
+    if repo_id:
+        text = text.replace(f"folder:{DATASET_PLACEHOLDER}", f"hub:{repo_id}").replace(DATASET_PLACEHOLDER, repo_id)
+    return [PlannedFile("README.md", text.encode()), *(PlannedFile(f"data/{path.name}", path) for path in shards)]
+
+
+def push_dataset(
+    folder: Path, repo_id: str, private: bool = False, token: str | None = None, dry_run: bool = False
+) -> str:
+    """Upload what `plan_dataset(folder)` lists to the dataset repository `repo_id`, in one commit, just as `push` does.
+
+    Parquet files that an earlier push left and this one does not have are deleted by the same commit.
+    """
+    _check_repo_id(repo_id)
+    files = plan_dataset(folder, repo_id)
+    return _upload("dataset", files, repo_id, private, token, dry_run, "Upload the dataset and its card")
+
+
+def _upload(
+    kind: str, files: list[PlannedFile], repo_id: str, private: bool, token: str | None, dry_run: bool, message: str
+) -> str:
+    address = f"{constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{repo_id}"
     if dry_run:
-        return f"{constants.ENDPOINT}/{repo_id}"
+        return address
     token = (token or get_token() or "").strip()
     if not re.fullmatch(r"[!-~]+", token):  # the client would quote any other in an error message
         raise UserError(f"There is no valid Hugging Face token to push with. {LOG_IN}")
     api = HfApi(token=token)
     try:
-        api.create_repo(repo_id, private=private or None, exist_ok=True)
+        api.create_repo(repo_id, repo_type=kind, private=private or None, exist_ok=True)
         # Asked after creation, so that it also holds when the Hub did not do as it was told.
-        if private and not api.model_info(repo_id).private:
+        if private and not api.repo_info(repo_id, repo_type=kind).private:
             raise UserError(
                 f"{repo_id!r} exists and is public, so --private cannot be kept. Nothing was uploaded. Make it private "
-                f"in its settings ({constants.ENDPOINT}/{repo_id}/settings), choose another name, or "
-                "leave out --private."
+                f"in its settings ({address}/settings), choose another name, or leave out --private."
             )
         operations: list[CommitOperationAdd | CommitOperationDelete]
         operations = [CommitOperationAdd(path_in_repo=f.path_in_repo, path_or_fileobj=f.content) for f in files]
         planned = {file.path_in_repo for file in files}
-        stale = [n for n in api.list_repo_files(repo_id) if n.startswith(OURS) and n not in planned]
+        there = api.list_repo_files(repo_id, repo_type=kind)
+        stale = [name for name in there if name.startswith(OURS[kind]) and name not in planned]
         operations += [CommitOperationDelete(path_in_repo=name) for name in stale]
-        return api.create_commit(repo_id, operations, commit_message=message).commit_url
+        return api.create_commit(repo_id, operations, repo_type=kind, commit_message=message).commit_url
     except FerError:
         raise
     except Exception as error:  # the client's errors come from three HTTP libraries; all of them mean: not pushed
-        raise _explained(error, repo_id, token) from error
+        raise _explained(error, kind, repo_id, token) from error
 
 
 def _check_repo_id(repo_id: str) -> None:
@@ -130,7 +168,7 @@ def _check_repo_id(repo_id: str) -> None:
         )
 
 
-def _explained(error: Exception, repo_id: str, token: str) -> FerError:
+def _explained(error: Exception, kind: str, repo_id: str, token: str) -> FerError:
     """The error of ours that says what an error of the Hub's client means."""
     response = error.response if isinstance(error, HfHubHTTPError) else None
     status = response.status_code if response is not None else None
@@ -144,13 +182,13 @@ def _explained(error: Exception, repo_id: str, token: str) -> FerError:
     if isinstance(error, OfflineModeIsEnabled):
         return UserError("HF_HUB_OFFLINE is set, so nothing can be pushed. Unset it and run the same command again.")
     if isinstance(error, ValueError) and "README.md" in str(error):
-        return UserError(f"The Hub refuses the model card: {error} Correct model/README.md and push again.")
+        return UserError(f"The Hub refuses the {kind} card: {error} Correct {CARDS[kind]} and push again.")
     if isinstance(error, RuntimeError) or (status and status <= 500):  # while uploading, or refused
         outcome = "A push is one commit, all or nothing, so no file on the Hub was changed"
     else:  # no answer, or a gateway's: the commit may have arrived all the same
         outcome = "A push is one commit, so either all of it has arrived on the Hub or nothing"
     return FerError(
-        f"The push to {repo_id!r} failed: {_reason(error, token)}. {outcome}; the run folder is untouched. "
+        f"The push to {repo_id!r} failed: {_reason(error, token)}. {outcome}; the files here are untouched. "
         "Run the same command again."
     )
 

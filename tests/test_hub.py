@@ -11,7 +11,7 @@ import yaml
 from hub_server import READER, WRITER, HubServer
 
 from fer_hf.errors import FerError, UserError
-from fer_hf.hub import plan, push
+from fer_hf.hub import plan, plan_dataset, push, push_dataset
 from fer_hf.run import Run
 
 CARD = "---\npipeline_tag: image-classification\nlicense: apache-2.0\n---\n# Faces\nTrained on FER2013\n"
@@ -269,4 +269,110 @@ faces = load_dataset("someone/faces", split="train")
 print(faces["label"][:], faces[0]["image"].getpixel((3, 3)))
 """
     assert in_own_process(hub, tmp_path, script) == "[0, 1, 2] 7\n"
+    assert hub.escaped == []
+
+
+# --- datasets
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    """What `fer-hf data save` writes, without images, among files that are none of it."""
+    files = {
+        "README.md": 'load_dataset("PATH/TO/DATASET")\nload_faces("folder:PATH/TO/DATASET")\n',
+        "data/train-00000-of-00002.parquet": "0",
+        "data/train-00001-of-00002.parquet": "1",
+        "data/test-00000-of-00001.parquet": "2",
+        "data/notes.txt": "mine",
+        "private.parquet": "mine",
+    }
+    for name, text in files.items():
+        (tmp_path / "prepared" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "prepared" / name).write_text(text)
+    return tmp_path / "prepared"
+
+
+def test_push_dataset_sends_the_card_and_the_shards_and_replaces_older_ones(prepared, hub, tmp_path, monkeypatch):
+    hub.connect(monkeypatch, tmp_path)
+    older = tmp_path / "older"
+    (older / "data").mkdir(parents=True)
+    for name in ("data/train-00000-of-00001.parquet", "data/train-00001-of-00002.parquet", "data/list.txt", "LICENSE"):
+        (older / name).write_text(name)
+    repo = hub.add_repo("someone/faces", older, repo_type="dataset")
+    url = push_dataset(prepared, "someone/faces")
+    assert url == f"{hub.url}/datasets/someone/faces/commit/{repo.commits[-1].oid}"
+    assert len(repo.commits) == 3
+    assert repo.files == {
+        "README.md": b'load_dataset("someone/faces")\nload_faces("hub:someone/faces")\n',
+        "data/test-00000-of-00001.parquet": b"2",
+        "data/train-00000-of-00002.parquet": b"0",
+        "data/train-00001-of-00002.parquet": b"1",
+        "data/list.txt": b"data/list.txt",
+        "LICENSE": b"LICENSE",
+    }
+    assert push_dataset(prepared, "someone/faces") == url
+    with pytest.raises(UserError, match=r"'someone/faces' exists and is public.*/datasets/someone/faces/settings"):
+        push_dataset(prepared, "someone/faces", private=True)
+    assert len(repo.commits) == 3
+    assert not any(kind == "model" for kind, _ in hub.repos)
+
+
+def test_push_dataset_refuses_as_push_does(prepared, run, hub, tmp_path, monkeypatch):
+    hub.connect(monkeypatch, tmp_path, token=None)
+    assert push_dataset(prepared, "someone/faces", dry_run=True) == f"{hub.url}/datasets/someone/faces"
+    with pytest.raises(UserError, match=r"is no prepared dataset.*fer-hf data save"):
+        push_dataset(run.path, "someone/faces", dry_run=True)
+    with pytest.raises(UserError, match="is not the name of a repository"):
+        push_dataset(prepared, "faces")
+    with pytest.raises(UserError, match="hf auth login"):
+        push_dataset(prepared, "someone/faces")
+    assert hub.requests == []
+    with pytest.raises(UserError, match="may not write to 'other/faces'"):
+        push_dataset(prepared, "other/faces", token=WRITER)
+    hub.fail_next["commit"] = 500
+    with pytest.raises(FerError, match=r"no file on the Hub was changed.*Run the same command again"):
+        push_dataset(prepared, "someone/faces", token=WRITER)
+    (prepared / "README.md").write_text("---\ntags: [a\n---\n")
+    with pytest.raises(UserError, match=r"(?s)refuses the dataset card.*Correct README\.md"):
+        push_dataset(prepared, "someone/faces", token=WRITER)
+    assert [commit.message for commit in hub.repos["dataset", "someone/faces"].commits] == ["initial commit"]
+
+
+def test_a_saved_dataset_comes_back_from_the_hub(hub, tmp_path):
+    from PIL import Image
+
+    for number in range(6):
+        for split, name in (("train", "happy"), ("train", "sad"), ("test", "sad")):
+            file = tmp_path / "faces" / split / name / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 8), 10 * number + len(name)).save(file)
+    (tmp_path / "faces" / "metadata.csv").write_text("file_name,gender\ntrain/sad/3.png,F\n")
+    script = """
+import sys
+from pathlib import Path
+from fer_hf.data import load_faces
+from fer_hf.data.prepared import save
+from fer_hf.hub import push_dataset
+home = Path(sys.argv[1])
+def load(source):
+    return load_faces(source, ("sad", "happy"), purpose="inspection")
+def rows(faces):
+    return {
+        split: [(row["id"], row["label"], row["image"].getpixel((0, 0)), row.get("gender")) for row in data]
+        for split, data in faces.splits.items()
+    }
+faces = load(f"folder:{home / 'faces'}")
+save(faces, home / "saved", "My faces")
+push_dataset(home / "saved", "someone/faces", private=True)
+found = load("hub:someone/faces")
+assert rows(found) == rows(faces), (rows(found), rows(faces))
+print(len(rows(found)["train"]), [row[3] for row in rows(found)["train"]].count("female"), found.dataset)
+"""
+    assert in_own_process(hub, tmp_path, script, tmp_path) == "12 1 someone/faces\n"
+    repo = hub.repos["dataset", "someone/faces"]
+    assert repo.private
+    assert [commit.message for commit in repo.commits] == ["initial commit", "Upload the dataset and its card"]
+    assert list(repo.files) == [file.path_in_repo for file in plan_dataset(tmp_path / "saved")]
+    assert b'load_faces("hub:someone/faces"' in repo.files["README.md"]
+    assert all(str(tmp_path).encode() not in data for data in repo.files.values())
     assert hub.escaped == []
