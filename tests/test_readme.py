@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import image_server
+import numpy as np
 import pytest
 import torch
 from hub_server import WRITER
+from PIL import Image
 
 from fer_hf.data import toy
 from fer_hf.emotions import LABEL_SETS
@@ -32,7 +35,10 @@ def environment() -> dict[str, str]:
 
 
 def shell(command: str, folder: Path, env: dict[str, str]) -> str:
-    done = subprocess.run(["bash", "-euc", command], cwd=folder, env=env, capture_output=True, text=True, check=False)
+    """What the command prints; it is answered with yes."""
+    done = subprocess.run(
+        ["bash", "-euc", command], cwd=folder, env=env, input="y\n", capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -83,6 +89,15 @@ def test_quickstart(tmp_path):
         shell(f"python - <<'PY'\n{script}\nPY", tmp_path, environment())
 
 
+def grid_of_faces() -> Image.Image:
+    """A picture as a provider makes it: 6 x 6 drawn faces."""
+    canvas = Image.new("RGB", (606, 606), "white")
+    for place in range(36):
+        face = toy.draw_face("happy", np.random.default_rng(place), size=96)
+        canvas.paste(face, (6 + place % 6 * 100, 6 + place // 6 * 100))
+    return canvas
+
+
 @pytest.mark.export
 def test_every_other_command(tmp_path, hub):
     env = hub.env(tmp_path / "home", WRITER) | {name: environment()[name] for name in ("PATH", "PYTHONPATH")}
@@ -97,17 +112,21 @@ def test_every_other_command(tmp_path, hub):
             row["image"].save(tmp_path / "face.jpg")
     shutil.copy(ROOT / "accelerate_config.yaml", tmp_path)
     first = "$(ls -d runs/my_recipe/* | head -1)"
-    filled = {"DATA": "folder:faces", "MODEL": "model", "RUN": first}
+    provider = image_server.Provider(grid_of_faces())
+    filled = {"DATA": "folder:faces", "MODEL": "model", "RUN": first, "PHOTOS": "faces", "GENERATOR": provider.url}
     ran = 0
     for line in "".join(BASH[2:]).splitlines():
         if line == ". .venv/bin/activate":  # `environment` has done that
             continue
-        command = re.sub(r"\b(DATA|MODEL|RUN)\b", lambda match: filled[match[1]], line)
+        command = re.sub(rf"\b({'|'.join(filled)})\b", lambda match: filled[match[1]], line)
         out = shell(command, tmp_path, env)
         ran += 1
         if " push " in command:
             assert "nothing was sent" in out
-    assert ran >= 9
+    assert ran >= 20
+    provider.stop()
+    assert len(provider.asked) == 16  # eight emotions, women and men
+    assert len(list((tmp_path / "synthetic").rglob("*_r6_c6.png"))) == 16
     shell(f"fer-hf push {first} --repo-id someone/name", tmp_path, env)
     for snippet in PYTHON:
         head, last = snippet.rstrip().rsplit("\n", 1)

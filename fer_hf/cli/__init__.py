@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from fer_hf import __version__
+from fer_hf.cli.data import app as data
 from fer_hf.cli.evaluate import evaluate
 from fer_hf.cli.export import export
 from fer_hf.cli.predict import predict
@@ -35,6 +36,7 @@ app = typer.Typer(
 for command in (quickstart, train, evaluate, export, report, push, predict):
     app.command()(command)
 app.add_typer(recipe, name="recipe")
+app.add_typer(data, name="data")
 
 
 def _print_version(wanted: bool) -> None:

@@ -24,7 +24,7 @@ def evaluate(
     model: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder, a model folder, or a Hub id.")],
     data: Annotated[
         str | None,
-        typer.Option(help="Where the faces are: toy, fer2013:PATH, folder:PATH, hub:org/name. Default: the run's own."),
+        typer.Option(help="toy, KIND:PATH or hub:org/name, as in data.source. Default: the run's own."),
     ] = None,
     split: Annotated[Split, typer.Option(help="Which split.")] = Split.TEST,
     format: Annotated[Format, typer.Option(help="Which file of the model.")] = Format.PYTORCH,
@@ -52,7 +52,7 @@ def evaluate(
     own = Run(model)
     is_run = own.recipe_file.is_file()
     if data is None and not is_run:
-        raise UserError("--data is missing: toy, fer2013:PATH, folder:PATH or hub:org/name.")
+        raise UserError("--data is missing: toy, KIND:PATH (such as fer2013:PATH or folder:PATH) or hub:org/name.")
     processes()
     accelerator = Accelerator()
     source = own.finished_model() if is_run else model

@@ -1,0 +1,64 @@
+"""`fer-hf data faces`: from photographs to aligned, scored crops of faces."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class DetectorName(StrEnum):
+    AUTO = "auto"
+    YUNET = "yunet"
+    HAAR = "haar"
+
+
+def faces(
+    source: Annotated[Path, typer.Argument(help="A folder of photographs, with any sub-folders.")],
+    output: Annotated[Path, typer.Option(help="A new folder. Sub-folders, such as classes, are kept.")],
+    detector: Annotated[
+        DetectorName,
+        typer.Option(help="yunet is the better one and needs a model from the Hub; auto takes it if it can."),
+    ] = DetectorName.AUTO,
+    size: Annotated[int, typer.Option(min=16, max=2048, help="Width and height of a crop in pixels.")] = 224,
+    margin: Annotated[float, typer.Option(min=0, max=2, help="Room on each side, in parts of the face.")] = 0.25,
+    every: Annotated[bool, typer.Option("--all", help="All faces of a photograph, not only the largest.")] = False,
+    min_score: Annotated[float, typer.Option(min=0, max=1, help="How sure the detector has to be.")] = 0.6,
+    min_face: Annotated[int, typer.Option(min=1, help="Smallest face in pixels.")] = 48,
+    min_sharpness: Annotated[float, typer.Option(min=0, help="Least sharpness; below about 25 is blurred.")] = 25,
+    max_yaw: Annotated[float, typer.Option(min=0, max=90, help="How far a face may be turned away, in degrees.")] = 45,
+) -> None:
+    """Find the faces in photographs, turn them upright, crop them, and sort out poor ones.
+
+    Writes faces/ with metadata.csv (the scores of each crop), and rejects.csv (what was left out, and why).
+
+    Example: [bold]fer-hf data faces photographs --output crops[/bold]
+    """
+    import logging
+    import warnings
+
+    from rich.table import Table
+
+    from fer_hf.data.crops import Limits, extract
+    from fer_hf.data.detect import detector as choose
+    from fer_hf.progress import console
+    from fer_hf.progress import output as out
+
+    logging.disable(logging.WARNING)  # the Hub's client tells of each of its attempts
+    warnings.filterwarnings("ignore")
+    with console.status("looking for a detector"):
+        chosen = choose(detector.value, min_score)
+    limits = Limits(face_size=min_face, sharpness=min_sharpness, yaw=max_yaw)
+    found = extract(source, output, chosen, size, margin, every, limits)
+    table = Table("", "count")
+    table.columns[1].justify = "right"
+    table.add_row("photographs", f"{found['photographs']:,}")
+    table.add_row("faces looked at", f"{found['faces']:,}")
+    table.add_row("faces kept", f"{found['kept']:,}")
+    for reason, number in found["rejected"].items():
+        table.add_row(f"left out: {reason}", f"{number:,}")
+    if found["links"]:
+        table.add_row("links not followed", f"{found['links']:,}")
+    out.print(table)
+    for what, text in {"detector": f"{chosen.name}: {chosen.why}", "faces": output / "faces"}.items():
+        out.print(f"{what + ':':10}{text}", soft_wrap=True, highlight=False, markup=False)

@@ -1,0 +1,141 @@
+"""`fer-hf data grid`: synthetic faces, from prompts to a folder that can be trained on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fer_hf.cli.faces import DetectorName
+
+app = typer.Typer(
+    help="Make synthetic faces: prompts, pictures with a grid of faces, and their cells.", no_args_is_help=True
+)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+@app.command()
+def prompts(
+    output: Annotated[Path, typer.Option(help="The JSONL file.")],
+    emotions: Annotated[str | None, typer.Option(help="Joined by commas. Default: all eight.")] = None,
+    genders: Annotated[str, typer.Option(help="Of female, male.")] = "female,male",
+    ages: Annotated[str, typer.Option(help="Of 4-19, 20-39, 40-69, 70+.")] = "20-39",
+    intensities: Annotated[str, typer.Option(help="Of mild, strong, extreme.")] = "extreme",
+    per_kind: Annotated[int, typer.Option(min=1, help="Pictures of each kind.")] = 1,
+    rows: Annotated[int, typer.Option(min=1, max=8, help="Rows of faces to ask for.")] = 6,
+    columns: Annotated[int, typer.Option(min=1, max=8, help="Columns of faces to ask for.")] = 6,
+    seed: Annotated[int, typer.Option(help="Of the pictures' seeds.")] = 0,
+) -> None:
+    """Write a prompt for every emotion, gender, age range and intensity.
+
+    Example: [bold]fer-hf data grid prompts --output prompts.jsonl --emotions happy,sad[/bold]
+    """
+    import json
+
+    from fer_hf.data.prompts import prompt_set
+    from fer_hf.emotions import EMOTIONS
+    from fer_hf.progress import output as out
+    from fer_hf.run import write_text
+
+    records = prompt_set(
+        _names(emotions or ",".join(EMOTIONS)),
+        genders=_names(genders),
+        ages=_names(ages),
+        intensities=_names(intensities),
+        per_kind=per_kind,
+        rows=rows,
+        columns=columns,
+        seed=seed,
+    )
+    write_text(output, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    faces = len(records) * rows * columns
+    out.print(f"{len(records)} prompts for {faces:,} faces: {output}", soft_wrap=True, highlight=False, markup=False)
+
+
+@app.command()
+def generate(
+    prompts: Annotated[Path, typer.Argument(help="A JSONL file of prompts.")],
+    output: Annotated[Path, typer.Option(help="A folder; what it holds already is not made again.")],
+    model: Annotated[str, typer.Option(help="A Hub id, or the address of a server of your own.")],
+    provider: Annotated[str, typer.Option(help="Who computes: auto, hf-inference, fal-ai, replicate, ...")] = "auto",
+    size: Annotated[int, typer.Option(min=64, max=4096, help="Width and height in pixels.")] = 1024,
+    price_per_image: Annotated[float | None, typer.Option(min=0, help="In dollars, for the estimate.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before the first picture.")] = False,
+) -> None:
+    """Have the pictures made, after an estimate of the cost. Stopped, the same command goes on.
+
+    Example: [bold]fer-hf data grid generate prompts.jsonl --output grids --model MODEL --price-per-image 0.04[/bold]
+    """
+    from huggingface_hub import InferenceClient
+
+    from fer_hf.data.generate import generate as make
+    from fer_hf.data.generate import read_prompts, to_make
+    from fer_hf.progress import output as out
+
+    records = read_prompts(prompts)
+    rest = to_make(records, output)
+    cost = "the price is not known: look it up with the provider, and give --price-per-image"
+    if price_per_image is not None:
+        cost = f"about {len(rest) * price_per_image:,.2f} dollars at {price_per_image:g} each"
+    out.print(f"{len(rest)} of {len(records)} pictures are to be made by {model}; {cost}", soft_wrap=True, markup=False)
+    if rest and not yes:
+        typer.confirm("Go on?", abort=True)
+    address = model.startswith(("http://", "https://"))
+    done = make(rest, output, InferenceClient(provider="hf-inference" if address else provider), model, size)  # type: ignore[arg-type]
+    out.print(
+        f"made {done['made']}, refused {done['refused']}: {output}", soft_wrap=True, highlight=False, markup=False
+    )
+
+
+@app.command("slice")
+def slice_(
+    pictures: Annotated[Path, typer.Argument(help="A folder of pictures, such as `generate` makes.")],
+    output: Annotated[Path, typer.Option(help="A new folder.")],
+    emotion: Annotated[
+        str | None, typer.Option(help="Of all pictures. Default: images.jsonl, or the names of their folders.")
+    ] = None,
+    detector: Annotated[DetectorName, typer.Option(help="Which detector has to find one face.")] = DetectorName.AUTO,
+    min_sharpness: Annotated[float, typer.Option(min=0, help="Least sharpness.")] = 25,
+) -> None:
+    """Find the grid in each picture, cut out the faces, and sort out what is no good face.
+
+    Look at contact_sheets/, write no beside what is wrong in review.csv, and run `fer-hf data grid review`.
+
+    Example: [bold]fer-hf data grid slice grids --output synthetic[/bold]
+    """
+    from functools import partial
+
+    from fer_hf.cli.stages import quiet_libraries
+    from fer_hf.data.cells import one_good_face, slice_pictures
+    from fer_hf.data.crops import Limits
+    from fer_hf.data.detect import detector as choose
+    from fer_hf.progress import output as out
+
+    quiet_libraries()
+    chosen = choose(detector.value)
+    check = partial(one_good_face, detector=chosen, limits=Limits(sharpness=min_sharpness))
+    found = slice_pictures(pictures, output, check, emotion)
+    lines = [
+        *found["surprises"],
+        f"{found['pictures']} pictures ({found['without_grid']} without a grid), {found['cells']} cells, "
+        f"{found['kept']} kept",
+        f"detector: {chosen.name}: {chosen.why}",
+        f"faces:    {output / 'faces'}",
+        f"look at:  {output / 'contact_sheets'}, then edit {output / 'review.csv'}",
+    ]
+    out.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+
+
+@app.command()
+def review(output: Annotated[Path, typer.Argument(help="A folder that `slice` wrote.")]) -> None:
+    """Keep and reject faces as an edited review.csv says.
+
+    Example: [bold]fer-hf data grid review synthetic[/bold]
+    """
+    from fer_hf.data.cells import apply_review
+    from fer_hf.progress import output as out
+
+    kept = apply_review(output)
+    out.print(f"{kept} faces are kept: {output / 'faces'}", soft_wrap=True, highlight=False, markup=False)
