@@ -26,14 +26,14 @@ from fer_hf.run import write_csv
 SCORES = ("confidence", "sharpness", "face_size", "yaw", "roll", "brightness", "contrast")
 COLUMNS = ("file_name", "photograph", "face", "x", "y", "width", "height", "detector", *SCORES)
 SHARPNESS_SIZE = 112  # pixels: what a face is scaled to before its sharpness is measured
-NOSE_DEPTH = 0.41  # how far the nose stands before the eyes, in distances of the eyes: 26 of 63 mm in an average head
+NOSE_DEPTH = 0.41  # how far the nose stands before the eyes, in distances of the eyes: 26 of 63 mm in a generic head
 
 
 @dataclass(frozen=True)
 class Limits:
     """What a face needs to be kept. A score that is not known is not judged; roll has no limit, since it is undone.
 
-    The defaults keep nine in ten of the faces that YuNet finds in FER2013; the others are turned away or blurred.
+    The defaults keep 88 % of the faces that YuNet finds in FER2013; the others are turned away or blurred.
     """
 
     face_size: float = 48
@@ -84,8 +84,8 @@ def quality(image: np.ndarray, face: Face) -> dict[str, float]:
       pixels; 0 is blank, below about 25 is blurred or has too few pixels.
     - face_size: shorter side of the box in pixels.
     - yaw: degrees, above 0 when the face looks to the right of the picture, about -90 to 90. From where the nose stands
-      between the eyes: atan(offset from their middle / their distance / 0.41), the nose of an average head standing
-      0.41 distances before the eyes. An estimate: it is right to some 10 degrees, and takes faces for symmetric.
+      between the eyes: atan(offset from their middle / their distance / 0.41), the nose of a generic head standing
+      0.41 distances before the eyes. A rough estimate, which takes the face for symmetric.
     - roll: degrees, above 0 when the line of the eyes falls to the right of the picture.
     - brightness and contrast: mean and standard deviation of the grey face, 0 to 1 and 0 to 0.5.
     """
