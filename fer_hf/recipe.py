@@ -73,8 +73,8 @@ class Weighted(Section):
 
 class Data(Section):
     source: str | Annotated[list[str | Weighted], Field(min_length=1)] = "toy"
-    """`toy`, `KIND:PATH` (fer2013, ferplus, rafdb, affectnet, ckplus, folder) or `hub:org/name`; or a list of these, each
-    perhaps as `{source: ..., weight: ...}`."""
+    """`toy`, `KIND:PATH` (fer2013, ferplus, rafdb, affectnet, ckplus, folder) or `hub:org/name`; or a list of these,
+    each perhaps as `{source: ..., weight: ...}`."""
     label_set: Literal["fer6", "fer7", "fer8"] | Annotated[list[str], Field(min_length=2)] = "fer7"
     """Which emotions, by set or by name; images of other emotions are dropped and counted."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -328,7 +328,11 @@ def validate_recipe(content: dict[str, Any], origin: str = "recipe") -> Recipe:
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        problems = [_problem(item) for item in error.errors()]
+        # A list or mapping where a text may stand too: what is wrong inside of it is the problem.
+        found = [
+            item for item in error.errors() if item["loc"][-1:] != ("str",) or isinstance(item["input"], str | int)
+        ]
+        problems = [_problem(item) for item in found or error.errors()]
         raise UserError(f"{origin}:\n  " + "\n  ".join(problems)) from error
     _check_passed_through(recipe.train, origin)
     return recipe
@@ -352,7 +356,7 @@ def _override(content: dict[str, Any], override: str) -> None:
 
 def _problem(item: Any) -> str:
     """One validation error as a line for people."""
-    key = ".".join(str(part) for part in item["loc"])
+    key = ".".join(str(part) for part in item["loc"] if not re.fullmatch(r"str|Weighted|(list|literal)\[.*", str(part)))
     if item["type"] == "extra_forbidden":
         return f"{key}: unknown key.{_nearest(item['loc'])}"
     message = item["msg"].removeprefix("Value error, ")

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,29 @@ def test_what_is_published_holds_no_path(tmp_path):
     assert str(tmp_path) not in str(recipe.public())
     assert recipe.public()["data"]["source"] == "fer2013:PATH"
     assert Recipe.model_validate({"data": {"source": "hub:org/name"}}).public()["data"]["source"] == "hub:org/name"
+
+
+def test_several_sources_and_what_is_public_of_them(tmp_path):
+    several = "data.source=[rafdb:/home/me/raf, {source: 'hub:a/b@v1', weight: 2}, toy]"
+    recipe = load_recipe("quickstart", [several, "data.exclude=/home/me/secret/exclude.csv"])
+    assert [getattr(entry, "weight", 1) for entry in recipe.data.source] == [1, 2.0, 1]
+    assert recipe.public()["data"]["source"] == ["rafdb:PATH", {"source": "hub:a/b@v1", "weight": 2.0}, "toy"]
+    assert recipe.public()["data"]["exclude"] == "exclude.csv"
+    (tmp_path / "again.yaml").write_text(recipe.to_yaml())
+    assert load_recipe(tmp_path / "again.yaml").data == recipe.data
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.mixture={gender: {female: 0.75, male: 0.5}}", "the shares of gender add up to 1.25, not to 1"),
+        ("data.mixture={gender: {female: 1}, race: {asian: 1}}", "at most 1 item"),
+        ("data.source=[{source: toy, weight: 0}]", "data.source.0.weight: Input should be greater than 0, but it is 0"),
+        ("data.source=[]", "at least 1 item"),
+        ("data.per_class=0", "greater than or equal to 1"),
+        ("data.votes=most", "'majority', 'argmax' or 'soft'"),
+    ],
+)
+def test_values_of_data_that_make_no_sense(override, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        load_recipe("quickstart", [override])
