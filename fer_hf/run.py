@@ -41,9 +41,14 @@ def write_text(path: Path, text: str) -> None:
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A csv with a header, written as `write_text` does."""
+    write_text(path, csv_text(columns, rows))
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """What `write_csv` writes."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([columns, *rows])
-    write_text(path, text.getvalue())
+    return text.getvalue()
 
 
 def environment(seed: int | None = None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ class Provider:
     def __init__(self, picture: Image.Image | None = None) -> None:
         self.answers: list[int] = []
         self.asked: list[dict] = []
+        self.body = b""  # in place of a picture
         provider = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -22,7 +23,7 @@ class Provider:
                 status = provider.answers.pop(0) if provider.answers else 200
                 file = io.BytesIO()
                 (picture or Image.new("RGB", (64, 64))).save(file, "PNG")
-                body = file.getvalue() if status == 200 else b'{"error": "not this one"}'
+                body = (provider.body or file.getvalue()) if status == 200 else b'{"error": "not this one"}'
                 self.send_response(status)
                 self.send_header("Content-Type", "image/png" if status == 200 else "application/json")
                 self.send_header("Content-Length", str(len(body)))

@@ -13,11 +13,12 @@ from PIL import Image
 from rich.table import Column, Table
 from sklearn.model_selection import StratifiedGroupKFold
 
-from fer_hf.cli.stages import evaluate_to, load, quiet_libraries, remarks
+from fer_hf.cli.stages import check_splits, evaluate_to, load, quiet_libraries, remarks
 from fer_hf.data import Faces, load_faces
 from fer_hf.data.audit import audit
 from fer_hf.data.faces import per_class_counts
 from fer_hf.data.sheet import contact_sheet
+from fer_hf.data.splits import people
 from fer_hf.errors import UserError
 from fer_hf.evaluation.label_errors import COLUMNS, label_errors_in
 from fer_hf.evaluation.predict import predict_logits, write_predictions
@@ -89,7 +90,8 @@ def class_sheet(faces: Faces, split: str, per_class: int, seed: int, path: Path 
         captions += [name] * len(rows) + [""] * (per_class - len(rows))
     path = _place(path, "show", faces, f"-{split}.png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(pictures, captions, columns=per_class, title=f"{faces.dataset}, {split}, seed {seed}").save(path)
+    title = f"{faces.dataset}, {split}, seed {seed}"
+    contact_sheet(pictures, captions, columns=per_class, title=title).save(path, "PNG")
     return path
 
 
@@ -138,6 +140,7 @@ def write_label_errors(run: Run, split: str, folds: int) -> None:
     recipe = load_recipe(run.recipe_file)
     run.finished_model()
     faces = load(recipe)
+    check_splits(run, faces)
     if split == "train":
         predictions = _out_of_fold(run, recipe, faces, folds)
     else:
@@ -163,7 +166,9 @@ def write_label_errors(run: Run, split: str, folds: int) -> None:
     for row in rows[:10]:
         table.add_row(row["id"], row["label"], row["suggested"], f"{row['probability']:.1%}", f"{row['quality']:.3f}")
     output.print(table)
-    output.print(f"{len(rows):,} of {len(data):,} {split} images have a likely label error", highlight=False)
+    output.print(
+        f"{len(rows):,} of {len(data):,} {split} images are candidates: look at the first ones first", highlight=False
+    )
     for what, ending in {"list": "csv", "sheet": "png"}.items():
         output.print(f"{what + ':':7}{folder / f'{split}.{ending}'}", soft_wrap=True, highlight=False, markup=False)
 
@@ -173,8 +178,10 @@ def _out_of_fold(run: Run, recipe: Recipe, faces: Faces, folds: int) -> Path:
     from fer_hf.training.fit import fit
 
     train, parts, logits = faces.splits["train"], list[Dataset](), list[np.ndarray]()
-    people = train["subject"][:] if "subject" in train.column_names else [None] * len(train)
-    groups = [person or f"\0{row}" for row, person in enumerate(people)]
+    groups = people(train)
+    most = min(len(set(groups)), max(per_class_counts(train).values()))
+    if folds > most:
+        raise UserError(f"--folds is {folds}: the {len(train):,} training images can be split into {most} at most.")
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=recipe.train.seed)
     for number, (rest, held_out) in enumerate(splitter.split(groups, train["label"][:], groups), start=1):
         fold = Run(run.path / "folds" / f"{number}-of-{folds}")

@@ -40,7 +40,7 @@ def evaluate(
     """
     from accelerate import Accelerator
 
-    from fer_hf.cli.stages import evaluate_to, load, print_results, quiet_libraries, remarks
+    from fer_hf.cli.stages import check_splits, evaluate_to, load, print_results, quiet_libraries, remarks
     from fer_hf.errors import UserError
     from fer_hf.launch import processes
     from fer_hf.models.load import load_model
@@ -59,6 +59,8 @@ def evaluate(
     recipe = load_recipe(own.recipe_file) if is_run else Recipe()
     same = is_run and data in (None, recipe.data.source)
     faces = load(recipe, None if same else data, load_model(str(source)).label_names)
+    if same:
+        check_splits(own, faces)
     named_alike = faces.source == "folder" and faces.dataset == own.metrics().get("data", {}).get("dataset")
     if is_run and named_alike and not same and not output:
         raise UserError(f"{data} has the name of the run's own dataset: give --output to keep their figures apart.")

@@ -7,7 +7,16 @@ from typing import Any
 from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list
 
-from fer_hf.cli.stages import evaluate_to, export_run, load, print_results, quiet_libraries, remarks
+from fer_hf.cli.stages import (
+    check_splits,
+    evaluate_to,
+    export_run,
+    load,
+    print_results,
+    quiet_libraries,
+    remarks,
+    splits_csv,
+)
 from fer_hf.data import Faces
 from fer_hf.deploy.onnx import require_optimum
 from fer_hf.errors import UserError
@@ -15,7 +24,7 @@ from fer_hf.launch import processes
 from fer_hf.progress import console
 from fer_hf.recipe import Recipe, load_recipe
 from fer_hf.report import write_report
-from fer_hf.run import Run, environment, write_csv, write_text
+from fer_hf.run import Run, environment, write_text
 from fer_hf.training.fit import fit, training_arguments
 
 
@@ -33,6 +42,7 @@ def run_recipe(recipe: Recipe, output: Path | None = None, resume: bool = False)
             console.print(f"{run.path} is finished already: a new run starts without --resume.", markup=False)
             print_results(run)
         return
+    check_splits(run, faces)
     if state.is_main_process:
         _describe(recipe, run, faces)
     if "training" not in done:
@@ -109,15 +119,7 @@ def _describe(recipe: Recipe, run: Run, faces: Faces) -> None:
     settings = recipe.public()
     surroundings = environment(recipe.train.seed)
     write_text(run.environment_file, json.dumps(surroundings, indent=1) + "\n")
-    write_csv(
-        run.splits_file,
-        ("split", "id", "label"),
-        (
-            (split, name, faces.label_names[label])
-            for split, data in faces.splits.items()
-            for name, label in zip(data["id"][:], data["label"][:], strict=True)
-        ),
-    )
+    write_text(run.splits_file, splits_csv(faces))
     run.update_metrics(
         schema_version=1,
         name=recipe.name,

@@ -24,7 +24,7 @@ from fer_hf.launch import processes
 from fer_hf.models.load import load_model
 from fer_hf.progress import output
 from fer_hf.recipe import Recipe
-from fer_hf.run import Run
+from fer_hf.run import Run, csv_text
 
 ONNX_FILES = {"onnx": FLOAT, "int8": INT8}
 
@@ -48,6 +48,26 @@ def load(recipe: Recipe, elsewhere: str | None = None, labels: tuple[str, ...] |
         settings["purpose"] = "evaluation"
     with processes().main_process_first():
         return load_faces(elsewhere or source, labels or label_set, **settings)
+
+
+def splits_csv(faces: Faces) -> str:
+    """The ids and labels in each split, as the run folder keeps them."""
+    rows = (
+        (split, name, faces.label_names[label])
+        for split, data in faces.splits.items()
+        for name, label in zip(data["id"][:], data["label"][:], strict=True)
+    )
+    return csv_text(("split", "id", "label"), rows)
+
+
+def check_splits(run: Run, faces: Faces) -> None:
+    """Refuse other images than those that the run was started with: some may have moved to another split."""
+    file = run.splits_file
+    if file.is_file() and file.read_text(encoding="utf-8").splitlines() != splits_csv(faces).splitlines():
+        raise UserError(
+            f"{run.path} was started with other images, labels or splits (splits.csv): the dataset, or the file that "
+            "data.exclude names, has changed since. Bring it back to what it was, or start a new run."
+        )
 
 
 def remarks(faces: Faces) -> list[str]:

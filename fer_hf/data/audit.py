@@ -9,7 +9,6 @@
 """
 
 import hashlib
-import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -21,13 +20,14 @@ from PIL import Image as PILImage
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from fer_hf.data.check import BATCH, decode
+from fer_hf.data.check import BATCH, THREADS, decode
 from fer_hf.data.faces import Faces, per_class_counts
 from fer_hf.progress import track
 
 HASH_BITS = 10  # of 64
 CORRELATION = 0.95
 THUMBNAIL = 24  # pixels
+PAIRS = 2**16  # correlated at once
 BLANK = 0.02  # contrast below which an image shows nothing
 ORDER = ("test", "validation", "train")  # of two copies in different splits, the one in the later split is left out
 
@@ -57,10 +57,9 @@ def measure(image: PILImage.Image) -> Measured:
 def audit(faces: Faces) -> dict[str, Any]:
     """The audit of `faces`, loaded for inspection and unchecked, as plain JSON types.
 
-    The key `exclude` lists the images to leave out, each with its
-    reason: broken ones; outside the test split, blank ones and copies of which another is kept, the copy in test before
-    the one in validation before the one in train; and training images of one photograph under different labels. The
-    test split stays whole, so that figures can be compared with those of others.
+    The key `exclude` lists the images to leave out, each with its reason: broken ones; outside the test split, blank
+    ones and copies of which another is kept, the copy in test before the one in validation before the one in train; and
+    training images of one photograph under different labels. The test split stays whole, for comparable figures.
     """
     rows, measured, broken = _measure_all(faces)
     first, second, exact = _duplicates(measured)
@@ -100,8 +99,7 @@ def _measure_all(faces: Faces) -> tuple[list[dict[str, str]], list[Measured], li
     rows: list[dict[str, str]] = []
     measured: list[Measured] = []
     broken: list[dict[str, str]] = []
-    threads = min(os.cpu_count() or 1, 16)
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         for split, data in faces.splits.items():
             encoded = data.cast_column("image", Image(decode=False))
             for batch in track(encoded.iter(BATCH), f"looking at {split} images", -(-len(data) // BATCH)):
@@ -124,19 +122,22 @@ def _try(image: dict[str, Any]) -> Measured | str:
 
 def _duplicates(measured: list[Measured]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs of duplicates, as two arrays of row numbers (P,), and which of the pairs are exact (bool, P)."""
-    hashes = np.array([one.phash for one in measured], dtype=np.uint64)
-    pixels = np.unique(np.array([one.pixels for one in measured]), return_inverse=True)[1] if measured else np.empty(0)
-    thumbnails = np.array([one.thumbnail for one in measured], dtype=np.uint8).reshape(len(measured), -1)
-    found = [np.empty((2, 0), dtype=int)]
-    step = max(1, 2**23 // max(1, len(hashes)))
-    starts = range(0, len(hashes), step)
-    for start in track(starts, "comparing images"):
+    digests = np.array([one.pixels.hex() for one in measured], dtype=str)
+    _, kinds, pixels = np.unique(digests, return_index=True, return_inverse=True)
+    # A copy is tied to the first of its kind, and only that is compared with others: a thousand black images would
+    # make half a million pairs.
+    found = [np.stack([kinds[pixels], np.arange(len(measured))])]
+    hashes = np.array([measured[row].phash for row in kinds], dtype=np.uint64)
+    thumbnails = np.array([measured[row].thumbnail for row in kinds], dtype=np.uint8).reshape(len(kinds), -1)
+    step = max(1, 2**23 // max(1, len(kinds)))
+    for start in track(range(0, len(kinds), step), "comparing images"):
         distance = np.bitwise_count(hashes[start : start + step, None] ^ hashes[None, start:])
         i, j = np.nonzero(distance <= HASH_BITS)
         i, j = i[j > i] + start, j[j > i] + start
-        same = pixels[i] == pixels[j]
-        same |= _correlation(thumbnails[i], thumbnails[j]) >= CORRELATION
-        found.append(np.stack([i[same], j[same]]))
+        for part in range(0, len(i), PAIRS):
+            a, b = i[part : part + PAIRS], j[part : part + PAIRS]
+            same = _correlation(thumbnails[a], thumbnails[b]) >= CORRELATION
+            found.append(kinds[np.stack([a[same], b[same]])])
     first, second = np.concatenate(found, axis=1)
     return first, second, pixels[first] == pixels[second]
 

@@ -23,6 +23,7 @@ from fer_hf.progress import track
 from fer_hf.run import write_text
 
 BATCH = 1024  # images read at once
+THREADS = min(os.cpu_count() or 1, 16)
 
 
 def unreadable(splits: dict[str, Dataset]) -> dict[str, dict[str, str]]:
@@ -38,7 +39,9 @@ def _remembered(split: str, data: Dataset) -> dict[str, str]:
     data = data.cast_column("image", Image(decode=False))
     file = Path(datasets.config.HF_DATASETS_CACHE) / "fer_hf_checked" / f"{_fingerprint(data)}.json"
     with suppress(OSError, ValueError):
-        return json.loads(file.read_text(encoding="utf-8"))
+        # What failed is tried again: the rights of a file, the disk or Pillow may have been mended since.
+        failed = json.loads(file.read_text(encoding="utf-8"))
+        data = data.select([row for row, name in enumerate(data["id"][:]) if name in failed])
     bad = _decode_all(split, data)
     with suppress(OSError):  # a cache that cannot be written is no reason to stop
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -66,12 +69,11 @@ def _stat(image: dict[str, Any] | None) -> str:
 
 
 def _decode_all(split: str, data: Dataset) -> dict[str, str]:
-    threads = min(os.cpu_count() or 1, 16)
     bad: dict[str, str] = {}
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         for batch in track(data.iter(BATCH), f"checking {split} images", math.ceil(len(data) / BATCH)):
             pairs = list(zip(batch["id"], batch["image"], strict=True))
-            for found in pool.map(_unreadable_of, [pairs[start::threads] for start in range(threads)]):
+            for found in pool.map(_unreadable_of, [pairs[start::THREADS] for start in range(THREADS)]):
                 bad |= found
     return dict(sorted(bad.items()))
 
@@ -94,7 +96,10 @@ def decode(image: dict[str, Any] | None) -> PIL.Image.Image:
         with PIL.Image.open(image["path"] if image["bytes"] is None else io.BytesIO(image["bytes"])) as picture:
             if picture.width * picture.height <= (PIL.Image.MAX_IMAGE_PIXELS or math.inf):
                 picture.load()
-                return picture
+                deep: Any = picture.getextrema() if picture.mode[0] in "IF" else (0, 0)
+                if deep[1] <= 255 and picture.mode != "F":
+                    return picture
+                raise ValueError(f"its mode is {picture.mode}, of more than 8 bits, which Pillow would cut off")
             reason = f"{picture.width} x {picture.height} pixels are more than Pillow holds to be safe"
     except PIL.UnidentifiedImageError:
         reason = "it is no image, or of a format that Pillow does not know"

@@ -1,8 +1,8 @@
 """Faces: one call from sources such as `rafdb:PATH` to checked splits, labelled in the order of a label set.
 
 Label ids never leave a source: every split is aligned by the names of its classes. For each source, in order: read,
-align, drop emotions outside the label set, leave out what `exclude` lists, decode every image once, set missing splits
-aside. Then: join the sources, thin the training split out, refuse what cannot be trained on.
+align, drop emotions outside the label set, set missing splits aside, leave out what `exclude` lists, decode every image
+once. Then: join the sources, thin the training split out, refuse what cannot be trained on.
 """
 
 from collections import Counter
@@ -108,21 +108,27 @@ def load_faces(
     notes, dropped = list[str](), Counter[str]()
     for part, prefix in zip(found, prefixes, strict=True):
         part.align(names)
+        part.make_splits(purpose, validation_fraction, test_fraction, split_seed)
         part.leave_out(listed, prefix)
         if check_images:
             part.check(on_bad_image)
-        part.make_splits(purpose, validation_fraction, test_fraction, split_seed)
         if purpose == "training" and absent_classes == "error":
             part.refuse_absent(names)
     if listed:
-        out = sum(part.excluded for part in found)
+        out = Counter(entry for part in found for entry in part.excluded)
         if not out:
             raise UserError(f"data.exclude: none of the {len(listed):,} ids of {exclude!r} is in {found[0].where}.")
-        notes.append(f"{out:,} image(s) listed in data.exclude were left out.")
-    if len(found) == 1:
+        [((split, name), times)] = out.most_common(1)
+        if times > 1:
+            raise UserError(
+                f"data.exclude: {name!r} ({split}) is in {times} of the sources. Write which one is meant, such as "
+                f"{prefixes[0] + name!r}, or take the list of an audit of all of them together."
+            )
+        notes.append(f"{out.total():,} image(s) listed in data.exclude were left out.")
+    weights = [float(entry.get("weight", 1.0)) for entry in wanted]
+    if weights == [1.0]:
         splits = found[0].splits
     else:
-        weights = [float(entry.get("weight", 1.0)) for entry in wanted]
         splits = _join(found, prefixes, weights, split_seed)
         notes.append(f"Training images by source: {_counts(splits.get('train'), 'source')}.")
     for part in found:
@@ -134,6 +140,8 @@ def load_faces(
         splits["train"], made = thin_out(splits["train"], mixture, fraction, per_class, split_seed)
         known = {emotion for part in found for emotion in part.emotions}
         notes += made + _check_classes(splits, names, known, where)
+    elif purpose != "training":
+        splits = {split: data for split, data in splits.items() if len(data)}
     if not splits:
         raise UserError(f"{where}: there are no images of {', '.join(names)}.")
     several = len(found) > 1
@@ -167,10 +175,11 @@ class _Source:
     def __init__(self, kind: str, raw: Raw, where: str):
         self.kind, self.raw, self.where = kind, raw, where
         self.splits: dict[str, Dataset] = dict(raw.splits)
+        self.found: set[str] = set()  # the splits that the source has; others are drawn
         self.emotions: dict[str, None] = {}  # all that its label names name, in their order
         self.dropped: Counter[str] = Counter()
         self.skipped: list[str] = []
-        self.excluded = 0
+        self.excluded: set[tuple[str, str]] = set()  # split, and what data.exclude calls the image
         for split, data in self.splits.items():
             try:
                 self.emotions |= dict.fromkeys(label_names(data.features["label"].names))
@@ -189,19 +198,23 @@ class _Source:
             if unlabelled := emotions.count(""):
                 self.raw.notes.append(f"{unlabelled:,} image(s) of the {split} split have no label and were left out.")
             self.splits[split] = _with_labels(data, emotions, names)
-        self._drop_empty()
+        self.splits = {split: data for split, data in self.splits.items() if len(data)}
+        self.found = set(self.splits)
 
     def leave_out(self, listed: set[tuple[str, str]], prefix: str) -> None:
-        """Drop the images that `data.exclude` lists, with or without the prefix that ids get beside other sources."""
+        """Drop the images that `data.exclude` lists, with or without the prefix that ids get beside other sources.
+
+        This comes after splits are drawn, so that runs with and without a list test on the same images. Where splits
+        were drawn from the training images, a list may name them by any of these splits.
+        """
+        drawn = self.splits.keys() - self.found
         for split, data in self.splits.items() if listed else ():
-            # A list may name splits that are still to be set aside from the training images.
-            named = {split} | ({*SPLITS} - self.splits.keys() if split == "train" else set())
+            named = {"train", *drawn} if split in drawn or (drawn and split == "train") else {split}
             here = {name for listed_split, name in listed if listed_split in named}
             ids = {name for name in data["id"][:] if name in here or prefix + name in here}
             if ids:
                 self.splits[split] = without(data, ids)
-                self.excluded += len(ids)
-        self._drop_empty()
+                self.excluded |= {(split, name) for name in here & (ids | {prefix + name for name in ids})}
 
     def check(self, on_bad_image: str) -> None:
         """Decode every image once; refuse or drop what cannot be read."""
@@ -216,7 +229,6 @@ class _Source:
         if bad:
             self.raw.notes.append(f"{len(bad):,} unreadable image(s) were left out.")
             self.splits |= {split: without(self.splits[split], set(found)) for split, found in unread.items()}
-            self._drop_empty()
         self.skipped = [name for name, _ in bad]
 
     def make_splits(self, purpose: Purpose, validation_fraction: float, test_fraction: float, seed: int) -> None:
@@ -238,9 +250,6 @@ class _Source:
                 f"{self.where}: the train split has no image of {', '.join(absent)}. Choose other labels with "
                 "data.label_set, or allow it with data.absent_classes=allow."
             )
-
-    def _drop_empty(self) -> None:
-        self.splits = {split: data for split, data in self.splits.items() if len(data)}
 
 
 def _with_labels(data: Dataset, emotions: list[str], names: tuple[str, ...]) -> Dataset:

@@ -119,6 +119,10 @@ def standard_columns(data: Dataset, split: str, where: str, notes: list[str] | N
     if not isinstance(data.features[label], ClassLabel):
         labels = pc.index_in(labels, pa.array(names, labels.type))
     labels = pc.fill_null(labels, -1).to_pylist()
+    if wrong := [value for value in labels if not -1 <= value < len(names)]:  # `datasets` lets them pass
+        labels = [value if value < len(names) else -1 for value in np.maximum(labels, -1).tolist()]
+        if notes is not None:
+            notes.append(f"{len(wrong):,} label(s) of the {split} split, such as {wrong[0]}, are of no class.")
     faces = data.select_columns(image)
     faces = faces if image == "image" else faces.rename_column(image, "image")
     faces = faces.cast_column("image", Image())

@@ -33,9 +33,7 @@ Columns = dict[str, dict[str, list]]
 
 def layout(path: Path) -> str | None:
     """`"official"`, `"kaggle"`, or None when the folder `path` does not look like RAF-DB."""
-    if _official(path):
-        return "official"
-    return "kaggle" if _kaggle(path) else None
+    return "official" if _official(path) else "kaggle" if _kaggle(path) else None
 
 
 def read(path: Path) -> Raw:
@@ -128,8 +126,8 @@ def _read_kaggle(root: Path) -> tuple[Columns, list[str], dict[str, str]]:
             name = image.id.rsplit("/", 1)[-1]
             try:
                 label = _label(image.class_name, "the class folder")
-                if table and listed.get(name, ("nothing", ""))[0] != image.class_name:
-                    said = listed.get(name, ("nothing", ""))[0]
+                said = listed.get(name, ("nothing", ""))[0]
+                if table and said != image.class_name:
                     raise ValueError(f"its class folder is {image.class_name}, but {table.name} says {said}")
                 if name in seen:
                     raise ValueError("another class folder has a file of this name")

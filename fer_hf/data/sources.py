@@ -65,8 +65,10 @@ def _read_local(kind: str, path: Path, votes: str) -> Raw:
         raw = module.read(path, votes) if kind == "ferplus" else module.read(path)
     except UserError as error:
         raise UserError(f"{error}{_hint(path, kind)}") from error
-    if kind == "folder" and (hint := _hint(path, kind)):
-        raw.notes.append(f"The folder was read as classes of images.{hint}")
+    if kind == "folder" and (guess := looks_like(path)) not in ("folder", None):
+        # Notes are published, so they name no path of this machine.
+        about = f"It looks like {LOCAL[str(guess)].NAME}: use {guess}:PATH."
+        raw.notes.append(f"The folder was read as classes of images. {about}")
     return raw
 
 

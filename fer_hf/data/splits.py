@@ -95,8 +95,7 @@ def add_missing(
         return {name: splits[name] for name in SPLITS}, []
 
     train = splits["train"]
-    subjects = train["subject"][:] if "subject" in train.column_names else []
-    by_person = any(subject is not None for subject in subjects)
+    by_person = "subject" in train.column_names and any(train["subject"][:])
     rows = _rows_by_person(train, missing, seed) if by_person else _rows_by_class(train, missing, seed)
     made = {name: train.select(sorted(indices)) for name, indices in rows.items()}
     how = (
@@ -136,15 +135,21 @@ def _rows_by_class(train: Dataset, missing: dict[str, float], seed: int) -> dict
     return rows
 
 
+def people(data: Dataset) -> list[str]:
+    """Who each image shows; an image without `subject` is a person of its own, however often it occurs."""
+    subjects = data["subject"][:] if "subject" in data.column_names else [None] * len(data)
+    return [subject or f"\0{name}" for name, subject in zip(data["id"][:], subjects, strict=True)]
+
+
 def _rows_by_person(train: Dataset, missing: dict[str, float], seed: int) -> dict[str, list[int]]:
-    """Row numbers per split; a person is a `subject`, and an image without one is a person of its own."""
+    """Row numbers per split."""
     labels = np.asarray(train["label"][:])
-    people = [subject or f"\0{row}" for row, subject in enumerate(train["subject"][:])]
-    groups = np.unique(people, return_inverse=True)[1]
+    groups = np.unique(people(train), return_inverse=True)[1]
     rest, rows = np.arange(len(labels)), dict[str, list[int]]()
     share = 1.0
     for name, fraction in missing.items():
-        folds = min(max(2, round(share / fraction)), len(np.unique(groups[rest])))
+        most = min(len(np.unique(groups[rest])), np.bincount(labels[rest]).max())  # what the splitter can do
+        folds = min(max(2, round(share / fraction)), most)
         if folds < 2:
             raise UserError(f"There are too few people in {len(labels)} images to set some aside for {name}.")
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)

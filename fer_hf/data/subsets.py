@@ -94,7 +94,7 @@ def _shares(train: Dataset, mixture: Mixture | None) -> tuple[str, dict[str, flo
         raise UserError(f"data.mixture: the faces have no {attribute!r}; they have {has}.")
     found = {value for value in train[attribute][:] if value is not None}
     if unknown := [value for value in shares if value not in found]:
-        there = ", ".join(sorted(found))[:200]
+        there = ", ".join(sorted(map(str, found)))[:200]
         raise UserError(f"data.mixture: no training image has {attribute} {unknown[0]!r}; there are {there}.")
     return attribute, dict(shares)
 

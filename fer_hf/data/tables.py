@@ -7,11 +7,14 @@ import csv
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from fer_hf.errors import UserError
+
+_real = lru_cache(1024)(os.path.realpath)  # of folders: a table names many files in few of them
 
 
 def read_csv(
@@ -72,6 +75,7 @@ def file_below(root: str | Path, name: str) -> str:
     path = os.path.join(root, relative)
     if not os.path.isfile(path):
         raise ValueError(f"there is no file {relative[:80]!r}")
-    if os.path.islink(path) and not Path(path).resolve().is_relative_to(Path(root).resolve()):
+    real = os.path.realpath(path) if os.path.islink(path) else _real(os.path.dirname(path))
+    if not os.path.join(real, "").startswith(os.path.join(_real(str(root)), "")):
         raise ValueError(f"{name[:80]!r} is a link that leads out of the dataset's folder")
     return path

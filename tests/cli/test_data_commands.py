@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from fer_hf.data import load_faces, toy
 from fer_hf.emotions import LABEL_SETS
+from fer_hf.errors import UserError
 from fer_hf.run import Run
 
 LABELS = LABEL_SETS["fer7"]
@@ -75,6 +77,13 @@ def test_audit_and_exclude(cli, faces, tmp_path):
     assert len(listed) == 42
     assert {row["split"] for row in listed} == {"train", "validation", "test"}
     assert not {row["id"] for row in listed} & reasons.keys()
+    with open(tmp_path / "audit/exclude.csv", "a") as file:
+        file.write(f"train,{listed[0]['id']},a later thought\n")
+    unfinished = {name: section for name, section in run.metrics().items() if name != "finished"}
+    run.metrics_file.write_text(json.dumps(unfinished))
+    for again in ((*train, *small, "--resume"), ("data", "label-errors", "run")):
+        code, _, err = cli(*again)
+        assert (code, "was started with other images" in " ".join(err.split())) == (2, True), err
 
 
 def test_label_errors(cli, tmp_path):
@@ -86,7 +95,7 @@ def test_label_errors(cli, tmp_path):
     assert code == 0, err
     rows = rows_of(tmp_path / "run/label_errors/validation.csv")
     assert rows
-    assert f"{len(rows)} of 420 validation images" in out
+    assert f"{len(rows)} of 420 validation images are candidates" in out
     qualities = [float(row["quality"]) for row in rows]
     assert qualities == sorted(qualities)
     assert all(row["label"] != row["suggested"] for row in rows)
@@ -112,6 +121,29 @@ def test_label_errors_out_of_fold(cli, faces, tmp_path):
     assert cli("data", "label-errors", "run", "--split", "train", "--folds", 2)[0] == 0
     again = [path.stat().st_mtime_ns for path in sorted((run.path / "folds").glob("*/model/model.safetensors"))]
     assert again == written
+
+
+def test_out_of_fold_keeps_repeated_images_together(faces, tmp_path, monkeypatch):
+    """A source of weight 2 has each image twice: no model may learn the copy of what it predicts."""
+    from fer_hf.cli import datasets as command
+    from fer_hf.recipe import validate_recipe
+
+    (faces / "sad" / "broken.png").unlink()
+    loaded, seen = load_faces([{"source": f"folder:{faces}", "weight": 2}]), []
+
+    def stop(path):
+        raise StopAsyncIteration
+
+    monkeypatch.setattr("fer_hf.training.fit.fit", lambda recipe, splits, run, resume: seen.append(splits["train"]))
+    monkeypatch.setattr(command, "load_model", stop)
+    with pytest.raises(StopAsyncIteration):
+        command._out_of_fold(Run(tmp_path / "run"), validate_recipe({}), loaded, 2)
+    train = Counter(loaded.splits["train"]["id"][:])
+    assert set(train.values()) == {2}
+    kept = Counter(seen[0]["id"][:])
+    assert all(train[name] == count for name, count in kept.items())
+    with pytest.raises(UserError, match=r"--folds is 20: the 58 training images can be split into \d+ at most"):
+        command._out_of_fold(Run(tmp_path / "run"), validate_recipe({}), loaded, 20)
 
 
 def test_save_and_train_on_what_was_saved(cli, faces, tmp_path):

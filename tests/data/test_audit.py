@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from fer_hf.data import load_faces, toy
-from fer_hf.data.audit import audit
+from fer_hf.data.audit import _duplicates as duplicates
+from fer_hf.data.audit import _groups as groups
+from fer_hf.data.audit import audit, measure
 from fer_hf.report.audit_page import audit_page, shown, summary
 
 
@@ -105,8 +107,6 @@ def test_the_page_shows_the_pictures_and_escapes_names(found: dict) -> None:
 
 
 def test_measures_do_not_depend_on_the_mode() -> None:
-    from fer_hf.data.audit import measure
-
     grey = face(1).convert("L")
     one, other = measure(grey), measure(grey.convert("RGBA"))
     assert one.phash == other.phash
@@ -124,3 +124,12 @@ def test_fer2013(fer2013: Path) -> None:
     readme = (Path(__file__).parents[2] / "recipes" / "README.md").read_text(encoding="utf-8")
     for what, count in summary(found).items():
         assert f"| {what} | {count:,} |" in readme
+
+
+def test_many_copies_make_few_pairs() -> None:
+    """Half of all images being black, say, must not fill the memory with pairs."""
+    black, other = measure(Image.new("L", (32, 32))), measure(face(1))
+    first, second, exact = duplicates([other, *[black] * 3000, other])
+    assert len(first) <= 2 * 3002
+    assert exact.all()
+    assert groups(3002, first, second).tolist() == [0, *[1] * 3000, 0]

@@ -159,3 +159,28 @@ def test_unknown_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         with pytest.raises(UserError, match=hint) as caught:
             load_faces(source)
         assert repr(source) in str(caught.value)
+
+
+def test_what_could_not_be_read_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rights of a file can be mended without a change of its size or time."""
+    fill(tmp_path, ("happy", "sad"))
+    real = PIL.Image.open
+
+    def denied(file: object) -> Image.Image:
+        if str(file).endswith("train/sad/1.png"):
+            raise PermissionError(13, "Permission denied")
+        return real(file)
+
+    monkeypatch.setattr(PIL.Image, "open", denied)
+    with pytest.raises(UserError, match=r"train/sad/1\.png: .*Permission denied"):
+        load_faces(f"folder:{tmp_path}")
+    monkeypatch.undo()
+    assert not load_faces(f"folder:{tmp_path}", on_bad_image="skip").skipped
+
+
+@pytest.mark.parametrize(("pixels", "mode"), [(np.uint16, "I;16"), (np.int32, "I"), (np.float32, "F")])
+def test_grey_values_that_pillow_would_cut_off_are_refused(tmp_path: Path, pixels: type, mode: str) -> None:
+    fill(tmp_path, ("happy", "sad"))
+    Image.fromarray(np.full((8, 8), 40_000, pixels)).save(tmp_path / "train" / "sad" / "deep.tif")
+    with pytest.raises(UserError, match=rf"train/sad/deep\.tif: its mode is {mode}, of more than 8 bits"):
+        load_faces(f"folder:{tmp_path}")

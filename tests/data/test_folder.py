@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from fer_hf.data.faces import load_faces
+from fer_hf.data.tables import file_below
 from fer_hf.errors import UserError
 
 
@@ -231,7 +232,7 @@ def test_metadata_labels_agree_with_class_folders_by_name(tmp_path: Path) -> Non
     }
     assert faces.skipped == ["metadata.csv line 3"]
     with pytest.raises(UserError, match=r"metadata\.csv line 3: 'happy/001\.png' is 'sad' here, but .* folder 'happy'"):
-        load_faces(f"folder:{tmp_path}")
+        load_faces(f"folder:{tmp_path}", purpose="inspection")
 
 
 @pytest.mark.parametrize(
@@ -298,3 +299,13 @@ def test_parquet_files_beside_class_folders_are_not_read(tmp_path: Path) -> None
     fill(tmp_path)
     (tmp_path / "train-0.parquet").write_bytes(b"x")
     assert len(all_ids(load_faces(f"folder:{tmp_path}"))) == 20
+
+
+def test_files_that_tables_name_are_not_reached_through_linked_folders(tmp_path: Path) -> None:
+    save(tmp_path / "out" / "a.png")
+    root = fill(tmp_path / "in")
+    (root / "link").symlink_to(tmp_path / "out")
+    (root / "again").symlink_to(root / "happy")
+    with pytest.raises(ValueError, match=r"'link/a\.png' is a link that leads out"):
+        file_below(root, "link/a.png")
+    assert file_below(root, "again/000.png") == str(root / "again" / "000.png")

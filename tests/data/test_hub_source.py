@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import datasets
+import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as PILImage
@@ -74,6 +75,18 @@ def test_class_labels_in_any_order(repo: Path) -> None:
     assert [row["image"].getpixel((0, 0)) for row in test] == [0, 2, 3]
     assert faces.dropped == {"contempt": 6}
     assert len(faces.splits["validation"]) == 3
+
+
+def test_labels_of_no_class_are_left_out_and_said(repo: Path) -> None:
+    """Python would take -2 for the last class but one."""
+    names = ["happy", "sad", "fear"]
+    write(repo, "train", {"image": Image(), "label": Value("int64")}, [0, 1, 2, -2, 7, -1])
+    table = pq.read_table(repo / "train.parquet")
+    schema = Features(image=Image(), label=ClassLabel(names=names)).arrow_schema
+    pq.write_table(table.replace_schema_metadata(schema.metadata), repo / "train.parquet")
+    faces = load_faces("hub:someone/faces", names, purpose="inspection")
+    assert faces.splits["train"]["label"][:] == [0, 1, 2]
+    assert "2 label(s) of the train split, such as -2, are of no class." in faces.notes
 
 
 def test_strings_missing_labels_and_row_ids(repo: Path) -> None:

@@ -88,6 +88,16 @@ def test_exclude_leaves_out_what_it_lists(two: list[str], tmp_path: Path) -> Non
         load_faces(two, exclude=str(listed))
 
 
+def test_exclude_moves_no_other_image_to_another_split(two: list[str], tmp_path: Path) -> None:
+    """Runs with and without a list test on the same images, those listed apart."""
+    listed = tmp_path / "exclude.csv"
+    listed.write_text("split,id\ntrain,Happy/03.png\ntrain,Fear/11.png\n")
+    gone = {"Happy/03.png", "Fear/11.png"}
+    before, after = (load_faces(two[0], ["happy", "fear", "angry"], exclude=file) for file in (None, str(listed)))
+    for split, data in before.splits.items():
+        assert after.splits[split]["id"][:] == [name for name in data["id"][:] if name not in gone]
+
+
 def test_exclude_keeps_to_the_splits_that_a_source_has(tmp_path: Path) -> None:
     for split in ("train", "validation", "test"):
         fill(tmp_path / "faces" / split, {"happy": 3, "sad": 3})
@@ -117,3 +127,15 @@ def test_soft_labels_follow_the_label_set(tmp_path: Path, monkeypatch: pytest.Mo
     assert faces.dropped["contempt"] == 1
     np.testing.assert_allclose(faces.splits["train"]["soft_label"][:], [[1 / 3, 2 / 3], [0.8, 0.2]], rtol=1e-6)
     assert faces.splits["train"]["label"][:] == [1, 0]
+
+
+def test_an_id_to_exclude_that_several_sources_have_is_refused(tmp_path: Path) -> None:
+    places = [fill(tmp_path / top, {"sad": 10, "happy": 10}, seed) for seed, top in enumerate("ab")]
+    both, listed = [f"folder:{place}" for place in places], tmp_path / "exclude.csv"
+    listed.write_text("split,id\ntrain,sad/01.png\n")
+    with pytest.raises(UserError, match=r"'sad/01\.png' \(train\) is in 2 of the sources.*such as 'a:sad/01\.png'"):
+        load_faces(both, exclude=str(listed))
+    listed.write_text("split,id\ntrain,b:sad/01.png\n")
+    faces = load_faces(both, exclude=str(listed))
+    ids = {name for data in faces.splits.values() for name in data["id"][:]}
+    assert ("a:sad/01.png" in ids, "b:sad/01.png" in ids) == (True, False)

@@ -125,3 +125,17 @@ def test_exclude_lists_are_checked(tmp_path: Path) -> None:
             read_exclude(file)
     with pytest.raises(UserError, match="there is no file"):
         read_exclude(tmp_path / "nowhere.csv")
+
+
+def test_splits_by_person_of_few_images() -> None:
+    """Fewer images of each class than the fraction asks folds for."""
+    train = people(dict.fromkeys(NAMES, (3, 2)), subjects=15)
+    splits, _ = add_missing({"train": train}, 0.1, 0.1, seed=0)
+    assert sum(map(len, splits.values())) == len(train)
+    assert all(len(data) for data in splits.values())
+
+
+def test_a_mixture_of_numbers_is_refused() -> None:
+    train = people(dict.fromkeys(NAMES, (3, 2))).add_column("valence", [0.5] * 15)
+    with pytest.raises(UserError, match=r"no training image has valence 'high'; there are 0\.5"):
+        thin_out(train, mixture={"valence": {"high": 1.0}})

@@ -1,0 +1,124 @@
+"""The grid of a picture is found: even or uneven, with gutters or without; and a picture without one is refused."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer_hf.data import toy
+from fer_hf.data.grid import find_grid
+
+FACES = [toy.draw_face(emotion, np.random.default_rng(n), size=170) for n, emotion in enumerate(toy.LABELS * 6)]
+
+Box = tuple[int, int, int, int]
+
+
+def paint(boxes: list[Box], size: tuple[int, int], back: object = "white", seed: int = 0) -> Image.Image:
+    """A face in each box, on a background."""
+    canvas, rng = Image.new("RGB", size, back), np.random.default_rng(seed)
+    for left, top, right, bottom in boxes:
+        face = FACES[rng.integers(len(FACES))].resize((right - left, bottom - top))
+        canvas.paste(face, (left, top))
+    return canvas
+
+
+def lay_out(
+    widths: list[int], heights: list[int], across: list[int], down: list[int]
+) -> tuple[list[Box], tuple[int, int]]:
+    """Boxes row by row and the size of the picture; `across` and `down` are the gutters, outer borders included."""
+    lefts = np.cumsum([across[0], *(w + g for w, g in zip(widths, across[1:], strict=True))])
+    tops = np.cumsum([down[0], *(h + g for h, g in zip(heights, down[1:], strict=True))])
+    boxes = [
+        (int(x), int(y), int(x) + w, int(y) + h)
+        for y, h in zip(tops, heights, strict=False)
+        for x, w in zip(lefts, widths, strict=False)
+    ]
+    return boxes, (int(lefts[-1]), int(tops[-1]))
+
+
+def even(rows: int, columns: int, cell: int, gutter: int, border: int) -> tuple[list[Box], tuple[int, int]]:
+    gutters = [[border, *[gutter] * (count - 1), border] for count in (columns, rows)]
+    return lay_out([cell] * columns, [cell] * rows, *gutters)
+
+
+def found(picture: Image.Image) -> list[Box]:
+    return [cell.box for cell in find_grid(np.asarray(picture)).cells]
+
+
+def assert_close(boxes: list[Box], truth: list[Box], within: int = 3) -> None:
+    assert len(boxes) == len(truth)
+    np.testing.assert_allclose(boxes, truth, atol=within)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "cell", "gutter", "border"),
+    [
+        (6, 6, 160, 10, 5),
+        (5, 5, 190, 14, 0),
+        (3, 3, 330, 8, 8),
+        (4, 5, 200, 6, 0),
+        (2, 2, 400, 20, 20),
+        (6, 6, 170, 0, 0),
+    ],
+)
+def test_even_grids(rows: int, columns: int, cell: int, gutter: int, border: int) -> None:
+    """The count is that of the picture, whatever was asked for; cells that touch have no gutters."""
+    truth, size = even(rows, columns, cell, gutter, border)
+    picture = paint(truth, size)
+    assert_close(found(picture), truth)
+    grid = find_grid(np.asarray(picture))
+    assert grid.columns == (columns,) * rows
+    assert str(grid) == f"{rows}x{columns}"
+    assert [(cell.row, cell.column) for cell in grid.cells] == [divmod(n, columns) for n in range(rows * columns)]
+    assert 0.3 <= grid.confidence <= 1
+
+
+@pytest.mark.parametrize("back", ["white", "black", (200, 180, 40)])
+def test_uneven_gutters_and_cells(back: object) -> None:
+    truth, size = lay_out([170, 160, 180, 165], [150, 170, 160], [4, 12, 6, 20, 9], [10, 5, 16, 0])
+    assert_close(found(paint(truth, size, back)), truth)
+
+
+@pytest.mark.parametrize("quality", [85, 50])
+def test_jpeg_noise(quality: int) -> None:
+    truth, size = even(6, 6, 160, 8, 4)
+    file = io.BytesIO()
+    paint(truth, size).save(file, "JPEG", quality=quality)
+    assert_close(found(Image.open(file)), truth)
+
+
+def test_a_missing_cell_is_still_a_cell() -> None:
+    truth, size = even(4, 4, 200, 10, 5)
+    assert_close(found(paint([box for n, box in enumerate(truth) if n != 6], size)), truth)
+
+
+def test_rows_of_different_length() -> None:
+    top, (width, height) = lay_out([200] * 3, [200, 200], [0, 0, 0, 0], [0, 0, 0])
+    bottom, _ = lay_out([150] * 4, [200], [0] * 5, [0, 0])
+    truth = top + [(left, y + height, right, end + height) for left, y, right, end in bottom]
+    picture = paint(truth, (width, height + 200))
+    assert find_grid(np.asarray(picture)).columns == (3, 3, 4)
+    assert_close(found(picture), truth)
+
+
+def test_grey_pictures_and_large_ones() -> None:
+    truth, size = even(3, 3, 330, 8, 8)
+    picture = paint(truth, size)
+    assert_close([cell.box for cell in find_grid(np.asarray(picture.convert("L"))).cells], truth)
+    large = picture.resize((size[0] * 3, size[1] * 3))
+    assert_close(found(large), [tuple(3 * edge for edge in box) for box in truth], within=9)
+
+
+@pytest.mark.parametrize("what", ["face", "noise", "blank", "gradient"])
+def test_what_is_no_grid(what: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
+    ramp = np.tile(np.linspace(0, 255, 512).astype(np.uint8)[:, None, None], (1, 512, 3))
+    pictures = {
+        "face": FACES[3].resize((512, 512)),
+        "noise": noise,
+        "blank": np.full_like(noise, 128),
+        "gradient": ramp,
+    }
+    with pytest.raises(ValueError, match=r"part it|too faint"):
+        find_grid(np.asarray(pictures[what]))
