@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +11,18 @@ class DetectorName(StrEnum):
     AUTO = "auto"
     YUNET = "yunet"
     HAAR = "haar"
+
+
+def choose(name: DetectorName, min_score: float = 0.6) -> Any:
+    """A detector, without the chatter of the Hub's client, which tells of each of its attempts."""
+    import logging
+    import warnings
+
+    from fer_hf.data.detect import detector
+
+    logging.disable(logging.WARNING)
+    warnings.filterwarnings("ignore")
+    return detector(name.value, min_score)
 
 
 def faces(
@@ -34,31 +46,15 @@ def faces(
 
     Example: [bold]fer-hf data faces photographs --output crops[/bold]
     """
-    import logging
-    import warnings
-
-    from rich.table import Table
-
     from fer_hf.data.crops import Limits, extract
-    from fer_hf.data.detect import detector as choose
-    from fer_hf.progress import console
-    from fer_hf.progress import output as out
 
-    logging.disable(logging.WARNING)  # the Hub's client tells of each of its attempts
-    warnings.filterwarnings("ignore")
-    with console.status("looking for a detector"):
-        chosen = choose(detector.value, min_score)
+    chosen = choose(detector, min_score)
     limits = Limits(face_size=min_face, sharpness=min_sharpness, yaw=max_yaw)
     found = extract(source, output, chosen, size, margin, every, limits)
-    table = Table("", "count")
-    table.columns[1].justify = "right"
-    table.add_row("photographs", f"{found['photographs']:,}")
-    table.add_row("faces looked at", f"{found['faces']:,}")
-    table.add_row("faces kept", f"{found['kept']:,}")
-    for reason, number in found["rejected"].items():
-        table.add_row(f"left out: {reason}", f"{number:,}")
-    if found["links"]:
-        table.add_row("links not followed", f"{found['links']:,}")
-    out.print(table)
-    for what, text in {"detector": f"{chosen.name}: {chosen.why}", "faces": output / "faces"}.items():
-        out.print(f"{what + ':':10}{text}", soft_wrap=True, highlight=False, markup=False)
+    rows = {"photographs": found["photographs"], "faces looked at": found["faces"], "faces kept": found["kept"]}
+    rows |= {f"left out: {reason}": number for reason, number in found["rejected"].items()}
+    rows |= {"links not followed": found["links"]} if found["links"] else {}
+    for what, number in rows.items():
+        typer.echo(f"{what:24} {number:8,}")
+    typer.echo(f"detector: {chosen.name}: {chosen.why}")
+    typer.echo(f"faces:    {output / 'faces'}")

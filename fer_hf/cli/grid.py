@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fer_hf.cli.faces import DetectorName
+from fer_hf.cli.faces import DetectorName, choose
 
 app = typer.Typer(
     help="Make synthetic faces: prompts, pictures with a grid of faces, and their cells.", no_args_is_help=True
@@ -36,29 +36,19 @@ def prompts(
 
     from fer_hf.data.prompts import prompt_set
     from fer_hf.emotions import EMOTIONS
-    from fer_hf.progress import output as out
     from fer_hf.run import write_text
 
-    records = prompt_set(
-        _names(emotions or ",".join(EMOTIONS)),
-        genders=_names(genders),
-        ages=_names(ages),
-        intensities=_names(intensities),
-        per_kind=per_kind,
-        rows=rows,
-        columns=columns,
-        seed=seed,
-    )
-    write_text(output, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
-    faces = len(records) * rows * columns
-    out.print(f"{len(records)} prompts for {faces:,} faces: {output}", soft_wrap=True, highlight=False, markup=False)
+    shown = _names(emotions) if emotions else EMOTIONS
+    records = prompt_set(shown, _names(genders), _names(ages), _names(intensities), per_kind, rows, columns, seed)
+    write_text(output, "".join(json.dumps(record) + "\n" for record in records))
+    typer.echo(f"{len(records)} prompts for {len(records) * rows * columns:,} faces: {output}")
 
 
 @app.command()
 def generate(
     prompts: Annotated[Path, typer.Argument(help="A JSONL file of prompts.")],
     output: Annotated[Path, typer.Option(help="A folder; what it holds already is not made again.")],
-    model: Annotated[str, typer.Option(help="A Hub id, or the address of a server of your own.")],
+    model: Annotated[str, typer.Option(help="A Hub id, or a server's address; it gets your token.")],
     provider: Annotated[str, typer.Option(help="Who computes: auto, hf-inference, fal-ai, replicate, ...")] = "auto",
     size: Annotated[int, typer.Option(min=64, max=4096, help="Width and height in pixels.")] = 1024,
     price_per_image: Annotated[float | None, typer.Option(min=0, help="In dollars, for the estimate.")] = None,
@@ -72,21 +62,20 @@ def generate(
 
     from fer_hf.data.generate import generate as make
     from fer_hf.data.generate import read_prompts, to_make
-    from fer_hf.progress import output as out
 
     records = read_prompts(prompts)
     rest = to_make(records, output)
     cost = "the price is not known: look it up with the provider, and give --price-per-image"
     if price_per_image is not None:
         cost = f"about {len(rest) * price_per_image:,.2f} dollars at {price_per_image:g} each"
-    out.print(f"{len(rest)} of {len(records)} pictures are to be made by {model}; {cost}", soft_wrap=True, markup=False)
+    typer.echo(f"{len(rest)} of {len(records)} pictures are to be made by {model}; {cost}")
     if rest and not yes:
         typer.confirm("Go on?", abort=True)
     address = model.startswith(("http://", "https://"))
     done = make(rest, output, InferenceClient(provider="hf-inference" if address else provider), model, size)  # type: ignore[arg-type]
-    out.print(
-        f"made {done['made']}, refused {done['refused']}: {output}", soft_wrap=True, highlight=False, markup=False
-    )
+    typer.echo(f"made {done['made']}, refused {done['refused']}: {output}")
+    if done["refused"]:
+        typer.echo(f"{output / 'refused.jsonl'} says why; take lines out of it to ask again")
 
 
 @app.command("slice")
@@ -94,7 +83,7 @@ def slice_(
     pictures: Annotated[Path, typer.Argument(help="A folder of pictures, such as `generate` makes.")],
     output: Annotated[Path, typer.Option(help="A new folder.")],
     emotion: Annotated[
-        str | None, typer.Option(help="Of all pictures. Default: images.jsonl, or the names of their folders.")
+        str | None, typer.Option(help="Of all pictures. Default: as images.jsonl says, or their folders.")
     ] = None,
     detector: Annotated[DetectorName, typer.Option(help="Which detector has to find one face.")] = DetectorName.AUTO,
     min_sharpness: Annotated[float, typer.Option(min=0, help="Least sharpness.")] = 25,
@@ -107,25 +96,21 @@ def slice_(
     """
     from functools import partial
 
-    from fer_hf.cli.stages import quiet_libraries
     from fer_hf.data.cells import one_good_face, slice_pictures
     from fer_hf.data.crops import Limits
-    from fer_hf.data.detect import detector as choose
-    from fer_hf.progress import output as out
 
-    quiet_libraries()
-    chosen = choose(detector.value)
+    chosen = choose(detector)
     check = partial(one_good_face, detector=chosen, limits=Limits(sharpness=min_sharpness))
     found = slice_pictures(pictures, output, check, emotion)
-    lines = [
-        *found["surprises"],
+    for surprise in found["surprises"]:
+        typer.echo(surprise)
+    typer.echo(
         f"{found['pictures']} pictures ({found['without_grid']} without a grid), {found['cells']} cells, "
-        f"{found['kept']} kept",
-        f"detector: {chosen.name}: {chosen.why}",
-        f"faces:    {output / 'faces'}",
-        f"look at:  {output / 'contact_sheets'}, then edit {output / 'review.csv'}",
-    ]
-    out.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+        f"{found['kept']} kept"
+    )
+    typer.echo(f"detector: {chosen.name}: {chosen.why}")
+    typer.echo(f"faces:    {output / 'faces'}")
+    typer.echo(f"look at:  {output / 'contact_sheets'}, then edit {output / 'review.csv'}")
 
 
 @app.command()
@@ -135,7 +120,5 @@ def review(output: Annotated[Path, typer.Argument(help="A folder that `slice` wr
     Example: [bold]fer-hf data grid review synthetic[/bold]
     """
     from fer_hf.data.cells import apply_review
-    from fer_hf.progress import output as out
 
-    kept = apply_review(output)
-    out.print(f"{kept} faces are kept: {output / 'faces'}", soft_wrap=True, highlight=False, markup=False)
+    typer.echo(f"{apply_review(output)} faces are kept: {output / 'faces'}")

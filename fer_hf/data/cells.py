@@ -1,12 +1,13 @@
 """From pictures of many faces to a folder of faces: cut, checked, and laid out for a person to approve or reject.
 
 In the output folder: faces/ (what is kept, by emotion, with metadata.csv: the source `folder:OUT/faces`), rejected/,
-contact_sheets/ (one per picture, every cell with its verdict), review.csv (every cell with `keep`, yes or no) and
-rejects.csv (what is not kept, and why). `apply_review` makes the folders agree with an edited review.csv.
+contact_sheets/ (one per picture, every cell with its verdict), review.csv (every cell with `keep`, yes or no),
+rejects.csv (what is not kept, and why) and without_grid.csv. `apply_review` makes the folders agree with an edited
+review.csv.
 """
 
-import csv
-import json
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fer_hf.data.check import decode
-from fer_hf.data.crops import Limits, quality, reject_reasons
+from fer_hf.data.crops import Limits, new_folder, quality, read_photograph, reject_reasons
 from fer_hf.data.detect import Detector
-from fer_hf.data.folder import EXTENSIONS
+from fer_hf.data.folder import walk
+from fer_hf.data.generate import read_records
 from fer_hf.data.grid import find_grid
 from fer_hf.data.sheet import contact_sheet
-from fer_hf.data.tables import file_below
+from fer_hf.data.tables import file_below, read_csv
 from fer_hf.emotions import LabelError, canonical
 from fer_hf.errors import UserError
 from fer_hf.progress import track
@@ -35,35 +36,31 @@ def slice_pictures(source: Path, output: Path, check: Check, emotion: str | None
     """Cut the pictures below `source` into cells; `output` is a new or empty folder.
 
     The emotion, gender, age and intensity of a picture come from `source`/images.jsonl, as `generate` writes it;
-    without it the emotion is `emotion`, or the name of the picture's folder. `check` takes a cell, uint8 `(H, W, 3)`,
-    and returns why it is not good enough, and scores. Returns how many `pictures`, `cells` and `kept` there are, how
-    many `without_grid`, and `surprises`: pictures whose grid is not the one that was asked for.
+    without it the emotion is the name of the picture's folder. `emotion` is said of all instead. `check` takes a cell,
+    uint8 `(H, W, 3)`, and returns why it is not good enough, and scores. Returns how many `pictures`, `cells` and
+    `kept` there are, how many `without_grid`, and `surprises`: pictures whose grid is not the one that was asked for.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"{str(output)!r} exists and is not an empty folder: name a new one.")
+    new_folder(output)
     pictures = _pictures(source, emotion)
     (output / "contact_sheets").mkdir(parents=True)
     rows, surprises, without_grid = list[dict[str, Any]](), list[str](), list[list[Any]]()
     for about in track(pictures, "slicing pictures"):
         try:
-            picture = np.asarray(decode({"path": str(about["path"]), "bytes": None}).convert("RGB"))
+            picture = read_photograph(Path(file_below(source, about["file"])))
             grid = find_grid(picture)
         except ValueError as error:
-            without_grid.append([about["id"], "", "", str(error)])
+            without_grid.append([about["id"], str(error)])
             continue
-        if about.get("rows") and grid.columns != (about["columns"],) * about["rows"]:
-            surprises.append(f"{about['id']}: {about['rows']}x{about['columns']} was asked for, {grid} was found")
+        asked = f"{about.get('rows')}x{about.get('columns')}"
+        if about.get("rows") and asked != str(grid):
+            surprises.append(f"{about['id']}: {asked} was asked for, {grid} was found")
         rows += _cut(picture, grid.cells, about, output, check)
-    _write_review(output, rows)
-    write_csv(output / "without_grid.csv", ("picture", "row", "column", "reasons"), without_grid)
-    kept = apply_review(output)
-    return {
-        "pictures": len(pictures),
-        "cells": len(rows),
-        "kept": kept,
-        "without_grid": len(without_grid),
-        "surprises": surprises,
-    }
+    columns = list(dict.fromkeys(name for row in rows for name in row)) or ["file_name", "keep"]
+    write_csv(output / "review.csv", columns, [[row.get(name, "") for name in columns] for row in rows])
+    write_csv(output / "without_grid.csv", ("picture", "reason"), without_grid)
+    kept, without = apply_review(output), len(without_grid)
+    done = {"pictures": len(pictures), "cells": len(rows), "kept": kept, "without_grid": without}
+    return done | {"surprises": surprises}
 
 
 def one_good_face(cell: np.ndarray, detector: Detector, limits: Limits) -> tuple[list[str], dict[str, float]]:
@@ -78,60 +75,50 @@ def one_good_face(cell: np.ndarray, detector: Detector, limits: Limits) -> tuple
 def apply_review(output: Path) -> int:
     """Move every cell to faces/ or rejected/ as review.csv says, write metadata.csv and rejects.csv; how many are kept.
 
-    Raises `UserError` when review.csv is missing, or a line of it says neither yes nor no or names no cell.
+    Raises `UserError` when review.csv is missing, says neither yes nor no of a cell, or leaves one out.
     """
     file = output / "review.csv"
     if not file.is_file():
         raise UserError(f"{str(output)!r} has no review.csv; `fer-hf data grid slice` makes one.")
-    with open(file, encoding="utf-8-sig", newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    moves = []
-    for number, row in enumerate(rows, start=2):
-        keep = (row.get("keep") or "").strip().lower()
-        if keep not in ("yes", "no"):
-            raise UserError(f"{str(file)!r}, line {number}: keep is {row.get('keep')!r}; it has to be yes or no.")
-        row["keep"], name = keep, row.get("file_name") or ""
-        here, there = ("faces", "rejected") if keep == "yes" else ("rejected", "faces")
-        try:
-            file_below(output / here, name)
-        except ValueError:
-            try:
-                moves.append((file_below(output / there, name), output / here / name))
-            except ValueError as error:
-                raise UserError(f"{str(file)!r}, line {number}: {error}.") from error
-    for old, new in moves:
+    places = {"yes": output / "faces", "no": output / "rejected"}
+    cells = {path.relative_to(top).as_posix(): path for top in places.values() for path in top.rglob("*.png")}
+    rows, bad = list[dict[str, str]](), dict[str, str]()
+    for _, where, row in read_csv(file, ("file_name", "keep"), bad):
+        rows.append(row | {"keep": row["keep"].lower(), "path": str(cells.pop(row["file_name"], ""))})
+        if rows[-1]["keep"] not in places:
+            bad[where] = f"keep is {row['keep']!r}; it has to be yes or no"
+        elif not rows[-1]["path"]:
+            bad[where] = f"{row['file_name']!r} is no cell, or is there twice"
+    bad |= {f"{file.name}": f"it lacks {name!r}: write no instead of taking out a line" for name in cells}
+    for where, reason in bad.items():
+        raise UserError(f"{str(output)!r}, {where}: {reason}. Nothing was changed.")
+    for row in rows:
+        new = places[row["keep"]] / row["file_name"]
         new.parent.mkdir(parents=True, exist_ok=True)
-        Path(old).replace(new)
+        Path(row.pop("path")).replace(new)
     kept = [row for row in rows if row["keep"] == "yes"]
     (output / "faces").mkdir(exist_ok=True)
     columns = [name for name in (rows[0] if rows else ("file_name", "label")) if name not in ("keep", "reasons")]
-    write_csv(output / "faces" / "metadata.csv", columns, [[row[name] for name in columns] for row in kept])
-    rejects = ("picture", "row", "column", "reasons")
-    table = [
-        [row[name] for name in rejects[:3]] + [row["reasons"] or "a person"] for row in rows if row["keep"] == "no"
-    ]
-    write_csv(output / "rejects.csv", rejects, table)
+    write_csv(output / "faces" / "metadata.csv", columns, [[row.get(name, "") for name in columns] for row in kept])
+    rejects = [row | {"reasons": row.get("reasons") or "a person"} for row in rows if row["keep"] == "no"]
+    columns = ["picture", "row", "column", "reasons"]
+    write_csv(output / "rejects.csv", columns, [[row.get(name, "") for name in columns] for row in rejects])
     return len(kept)
 
 
 def _pictures(source: Path, emotion: str | None) -> list[dict[str, Any]]:
-    """What is known of each picture: path, id, emotion, and perhaps gender, age, intensity, rows and columns."""
-    table = source / "images.jsonl"
-    if table.is_file():
-        lines = [json.loads(line) for line in table.read_text(encoding="utf-8").splitlines()]
-        return [{**line, "path": file_below(source, line["file"])} for line in lines]
-    paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
-    if not paths:
+    """What is known of each picture: plain id, file, emotion, and perhaps gender, age, intensity, rows and columns."""
+    listed = read_records(source / "images.jsonl", id=str, file=str)
+    pictures = {record["id"]: record for record in listed}  # one that was made again has two lines
+    for parts in () if listed else walk(source).images:
+        name = re.sub(r"[^\w+-]", "-", os.path.splitext("-".join(parts))[0])[-50:]
+        while name in pictures:
+            name += "-2"
+        pictures[name] = {"id": name, "file": "/".join(parts), "emotion": source.resolve().joinpath(*parts).parent.name}
+    if not pictures:
         raise UserError(f"{str(source)!r} holds no pictures.")
     try:
-        return [
-            {
-                "path": path,
-                "id": "-".join(path.relative_to(source).with_suffix("").parts),
-                "emotion": canonical(emotion or path.parent.name),
-            }
-            for path in paths
-        ]
+        return [about | {"emotion": canonical(emotion or str(about.get("emotion")))} for about in pictures.values()]
     except LabelError as error:
         raise UserError(
             f"{error} Give --emotion, or put the pictures into folders that are named after one."
@@ -160,17 +147,8 @@ def _cut(
             | {"picture": about["id"], "row": cell.row + 1, "column": cell.column + 1}
             | {key: "" if np.isnan(value) else round(value, 3) for key, value in scores.items()}
         )
-    sheet = contact_sheet(
-        faces,
-        captions,
-        columns=max(cell.column for cell in cells) + 1,
-        title=about["id"],
-        marks=["good" if row["keep"] == "yes" else "bad" for row in rows],
-    )
+    marks = ["good" if row["keep"] == "yes" else "bad" for row in rows]
+    columns = max(cell.column for cell in cells) + 1
+    sheet = contact_sheet(faces, captions, columns, title=about["id"], marks=marks)
     sheet.save(output / "contact_sheets" / f"{about['id']}.png")
     return rows
-
-
-def _write_review(output: Path, rows: list[dict[str, Any]]) -> None:
-    columns = list(dict.fromkeys(name for row in rows for name in row)) or ["file_name", "keep", "reasons"]
-    write_csv(output / "review.csv", columns, [[row.get(name, "") for name in columns] for row in rows])

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from fer_hf.data.check import decode
 from fer_hf.data.detect import Detector, Face, opencv, upright
-from fer_hf.data.folder import EXTENSIONS, _walk
+from fer_hf.data.folder import EXTENSIONS, walk
 from fer_hf.errors import UserError
 from fer_hf.progress import track
 from fer_hf.run import write_csv
@@ -52,14 +52,13 @@ class Limits:
 DEFAULT = Limits()
 
 
-def crop_face(image: np.ndarray, face: Face, size: int, margin: float = 0.25, align: bool = True) -> np.ndarray:
-    """The face as `(size, size, 3)` from an RGB image `(H, W, 3)`, both uint8.
+def crop_face(image: np.ndarray, face: Face, size: int, margin: float = 0.25) -> np.ndarray:
+    """The face as `(size, size, 3)` from an RGB image `(H, W, 3)`, both uint8, its eyes level where they are known.
 
     The square has the longer side of the box and `margin` of it more on each side; what lies outside of the image
-    repeats its border. `align` turns the eyes level where they are known.
+    repeats its border.
     """
     cv2 = opencv()
-    face = face if align else Face(face.box, face.score)
     side = max(face.box[2:]) * (1 + 2 * margin)
     # Only what the square can reach, since OpenCV warps no image of 32,768 pixels or more.
     reach = side * math.sqrt(0.5) + 4
@@ -146,7 +145,14 @@ def extract(
     were scored, of those `kept`, `rejected` by reason (a face may have several), and of `links` that were not followed.
     Raises `UserError` when a folder cannot be used.
     """
-    photographs, links = _photographs(source, output)
+    if not source.is_dir():
+        raise UserError(f"{str(source)!r} is no folder: a folder of photographs is wanted.")
+    new_folder(output)
+    if output.resolve().is_relative_to(source.resolve()):
+        raise UserError(f"{str(output)!r} lies among the photographs: name a folder outside of {str(source)!r}.")
+    photographs, _, links = walk(source)
+    if not photographs:
+        raise UserError(f"{str(source)!r} holds no photographs; they end in {', '.join(sorted(EXTENSIONS))}.")
     faces = output / "faces"
     faces.mkdir(parents=True, exist_ok=True)
     kept: list[list[Any]] = []
@@ -174,9 +180,8 @@ def extract(
             numbers = [*np.round(face.box, 1).tolist(), detector.name, *(round(scores[key], 3) for key in SCORES)]
             kept.append([file.relative_to(faces).as_posix(), name, number, *("" if n != n else n for n in numbers)])
     write_csv(faces / "metadata.csv", COLUMNS, kept)
-    write_csv(
-        output / "rejects.csv", ["photograph", "face", "reasons"], [(*of, "; ".join(why)) for *of, why in rejected]
-    )
+    table = [(*of, "; ".join(why)) for *of, why in rejected]
+    write_csv(output / "rejects.csv", ("photograph", "face", "reasons"), table)
     by_reason = Counter(reason.split(":")[0] for *_, reasons in rejected for reason in reasons)
     done = {"photographs": len(photographs), "faces": scored, "kept": len(kept), "links": links}
     return done | {"rejected": dict(by_reason.most_common())}
@@ -186,7 +191,8 @@ def read_photograph(path: Path) -> np.ndarray:
     """RGB `(H, W, 3)`, uint8, upright as its EXIF says. Raises `ValueError` that says why it cannot be read."""
     picture = decode({"path": str(path), "bytes": None})
     try:
-        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+        ImageOps.exif_transpose(picture, in_place=True)  # a copy of a large photograph has hundreds of MB
+        return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
     except Exception as error:  # damaged EXIF, of which Pillow raises many kinds
         raise ValueError(str(error) or type(error).__name__) from error
 
@@ -201,18 +207,10 @@ def _yaw(face: Face) -> float:
     return math.degrees(math.atan(offset / distance / NOSE_DEPTH))
 
 
-def _photographs(source: Path, output: Path) -> tuple[list[tuple[str, ...]], int]:
-    """The path parts of every photograph below `source`, and the number of links that were not followed."""
-    if not source.is_dir():
-        raise UserError(f"{str(source)!r} is no folder: a folder of photographs is wanted.")
+def new_folder(output: Path) -> None:
+    """Raises `UserError` when `output` is there and not an empty folder."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{str(output)!r} exists and is not an empty folder: name a new one.")
-    if output.resolve().is_relative_to(source.resolve()):
-        raise UserError(f"{str(output)!r} lies among the photographs: name a folder outside of {str(source)!r}.")
-    tree = _walk(source)
-    if not tree.images:
-        raise UserError(f"{str(source)!r} holds no photographs; they end in {', '.join(sorted(EXTENSIONS))}.")
-    return tree.images, tree.links
 
 
 def _save(crop: np.ndarray, folder: Path, photograph: str, number: int) -> Path:

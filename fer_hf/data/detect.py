@@ -4,20 +4,21 @@ Two detectors of OpenCV:
 - "yunet" (Wu, Peng and Yu 2023, doi:10.1007/s11633-023-1423-y), a small network with five landmarks. Its model comes
   from the Hub once and then from the cache, and only the one file with the known hash is used. It was trained on faces
   of 10 to 300 pixels and finds large ones in pieces, so a photograph is looked at in two sizes.
-- "haar" (Viola and Jones 2001), cascades that come with OpenCV 4: no download, but upright frontal faces only. Of 300
-  test images of FER2013, enlarged to 192 pixels with a border, it finds the face in 209; YuNet does in 281.
+- "haar" (Viola and Jones 2001), a cascade that comes with OpenCV 4: no download, but upright frontal faces only, and no
+  landmarks. Of 300 test images of FER2013, enlarged to 192 pixels with a border, it finds the face in 209; YuNet does
+  in 281.
 """
 
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
-from huggingface_hub import hf_hub_download
+from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.utils import get_session
 
 from fer_hf.errors import FerError, UserError
 
@@ -41,8 +42,8 @@ Point = tuple[float, float]
 class Face:
     """A face in a picture. Places are in pixels from its upper left corner; a box may reach over its border.
 
-    `landmarks` are "right_eye" and "left_eye" as the person has them, so the right eye is on the left of the picture,
-    and from YuNet "nose", "right_mouth" and "left_mouth" too. None: the eyes were not found.
+    `landmarks` are LANDMARKS, right and left as the person has them, so the right eye is on the left of the picture.
+    None: the detector knows none.
     """
 
     box: tuple[float, float, float, float]
@@ -68,18 +69,15 @@ class Face:
 
 @dataclass
 class Detector:
-    """A detector and why it was taken. Threads may share one; they then detect one after the other."""
+    """A detector and why it was taken. OpenCV's keep buffers: one for each thread."""
 
     name: Literal["yunet", "haar"]
     why: str
     find: Callable[[np.ndarray], list[Face]]
-    lock: Lock = field(default_factory=Lock, repr=False)
 
     def detect(self, image: np.ndarray) -> list[Face]:
         """The faces in an RGB image `(H, W, 3)`, uint8, upright, of any size: largest first."""
-        with self.lock:  # OpenCV's detectors keep the size of the image and buffers
-            faces = self.find(image)
-        return sorted(faces, key=lambda face: -face.box[2] * face.box[3])
+        return sorted(self.find(image), key=lambda face: -face.box[2] * face.box[3])
 
 
 def detector(prefer: Literal["auto", "yunet", "haar"] = "auto", min_score: float = 0.6) -> Detector:
@@ -109,18 +107,20 @@ def opencv() -> Any:
     try:
         import cv2
     except ImportError as error:
-        raise UserError(
-            f"Faces are found with OpenCV, and there is none ({error}): pip install 'fer_hf[faces]'"
-        ) from error
+        raise UserError(f"OpenCV finds the faces, and there is none ({error}): pip install 'fer_hf[faces]'") from error
     return cv2
 
 
 def _yunet_model() -> bytes:
     try:
+        if not try_to_load_from_cache(REPOSITORY, MODEL, revision=REVISION):
+            # Without a connection this fails at once, and the download only after 23 seconds.
+            get_session().head(hf_hub_url(REPOSITORY, MODEL, revision=REVISION), timeout=10)
         path = Path(hf_hub_download(REPOSITORY, MODEL, revision=REVISION))
         model = path.read_bytes()
     except Exception as error:  # the Hub's client and the HTTP library below it raise many unrelated kinds
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        line = next(iter(str(error).splitlines()), "")
+        reason = line if 0 < len(line) < 250 else type(error).__name__
         raise FerError(f"YuNet's model could not be had from {REPOSITORY}: {reason}") from error
     if hashlib.sha256(model).hexdigest() != SHA256:
         raise FerError(f"{str(path)!r} is not the model of YuNet that is known here: delete it and try again.")
@@ -162,9 +162,8 @@ def _yunet(model: bytes, min_score: float) -> Callable[[np.ndarray], list[Face]]
             seen = min(look(crop), key=lambda found: math.dist(found.centre, (middle, middle)), default=None)
             if seen is None or math.dist(seen.centre, (middle, middle)) > CLOSE_UP / 5:
                 return face
-            points = cv2.transform(
-                np.array([list((seen.landmarks or {}).values())]), cv2.invertAffineTransform(matrix)
-            )[0]
+            points = np.array([list((seen.landmarks or {}).values())])
+            points = cv2.transform(points, cv2.invertAffineTransform(matrix))[0]
             face = replace(face, landmarks=dict(zip(LANDMARKS, map(tuple, points.tolist()), strict=True)))
         return face
 
@@ -185,57 +184,28 @@ def _haar(min_score: float) -> Callable[[np.ndarray], list[Face]]:
     cv2 = opencv()
     if not hasattr(cv2, "CascadeClassifier"):
         raise UserError(f"OpenCV {cv2.__version__} has no Haar cascades: pip install 'opencv-python-headless>=4.12,<5'")
-    # Of OpenCV's cascades for faces and for eyes, these two gave the fewest false alarms.
-    face, eye = (
-        cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_{name}.xml")
-        for name in ("frontalface_alt2", "eye_tree_eyeglasses")
-    )
+    # Of OpenCV's cascades for faces, this one gave the fewest false alarms.
+    cascade = cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_frontalface_alt2.xml")
 
     def find(image: np.ndarray) -> list[Face]:
         small, factor = _shrink(image, LONGEST)
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-        boxes, _, weights = face.detectMultiScale3(
-            grey, scaleFactor=1.1, minNeighbors=3, minSize=(24, 24), outputRejectLevels=True
-        )
+        boxes, _, weights = cascade.detectMultiScale3(grey, 1.1, 3, minSize=(24, 24), outputRejectLevels=True)
         scores = 1 - np.exp(np.minimum(0, LAST_STAGE - np.ravel(weights)) / SPREAD)
-        return [
-            _face(box, score, _eyes(eye, grey, *box), factor)
-            for box, score in zip(boxes, scores, strict=True)
-            if score >= min_score
-        ]
+        found = zip(boxes, scores, strict=True)
+        return [_face(box, score, None, factor) for box, score in found if score >= min_score]
 
     return find
-
-
-def _eyes(eye: Any, grey: np.ndarray, x: int, y: int, side: int, _: int) -> dict[str, Point] | None:
-    """The surest eye in each half of the upper part of a square face, when the two can be a pair."""
-    size, top = 320, 54  # the cascade misses small eyes
-    face = opencv().resize(grey[y : y + side, x : x + side], (size, size))
-    limits = {"minSize": (size // 8, size // 8), "maxSize": (size // 2, size // 2)}
-    boxes, votes = eye.detectMultiScale2(face[top : size * 6 // 10], scaleFactor=1.05, minNeighbors=3, **limits)
-    surest: dict[str, Point] = {}
-    for _, left, up, width, height in sorted((vote, *box) for vote, box in zip(votes, boxes, strict=True)):
-        middle = np.array([left + width / 2, top + up + height / 2]) / size
-        surest["right_eye" if middle[0] < 0.5 else "left_eye"] = (x + side * middle[0], y + side * middle[1])
-    if len(surest) < 2:
-        return None
-    across, down = np.subtract(surest["left_eye"], surest["right_eye"])
-    return surest if 0.25 < across / side < 0.65 and abs(down) < across / 2 else None
 
 
 def _shrink(image: np.ndarray, longest: int) -> tuple[np.ndarray, float]:
     """The image with its longest side at most `longest`, and the factor that leads back."""
     factor = max(1.0, max(image.shape[:2]) / longest)
-    if factor == 1:
-        return image, factor
     size = tuple(max(1, round(side / factor)) for side in image.shape[1::-1])
-    cv2 = opencv()
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), factor
+    return opencv().resize(image, size, interpolation=opencv().INTER_AREA), factor
 
 
 def _face(box: Any, score: float, landmarks: dict[str, Any] | None, factor: float) -> Face:
     x, y, width, height = (float(value) * factor for value in box)
-    points = {
-        name: (float(across) * factor, float(down) * factor) for name, (across, down) in (landmarks or {}).items()
-    }
+    points = {name: (float(x) * factor, float(y) * factor) for name, (x, y) in (landmarks or {}).items()}
     return Face((x, y, width, height), float(score), points or None)

@@ -68,7 +68,7 @@ def layout(path: Path) -> str | None:
 
 def read(root: Path) -> Raw:
     """The images below the folder `root`, ids being paths relative to it. Raises `UserError`."""
-    if parquet_files(root) and not any(_emotion(name) for parts in _walk(root).images for name in parts[:-1]):
+    if parquet_files(root) and not any(_emotion(name) for parts in walk(root).images for name in parts[:-1]):
         notes: list[str] = []
         return Raw(read_parquet(root, notes), root.resolve().name, license=_license(root), notes=notes)
     splits, notes, bad = list_images(root)
@@ -85,7 +85,7 @@ def list_images(root: Path) -> tuple[dict[str | None, list[ImageFile]], list[str
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         raise UserError(f"{str(root)!r} {what}: a folder of images is wanted, with one sub-folder per emotion.")
-    found, tables, links = _walk(root)
+    found, tables, links = walk(root)
     bad: dict[str, str] = {}
     rows, labelled = _read_tables(root, tables, {"/".join(parts) for parts in found}, bad)
     top = _folders_around(found)
@@ -155,7 +155,9 @@ class Tree(NamedTuple):
     links: int
 
 
-def _walk(root: Path) -> Tree:
+def walk(root: Path) -> Tree:
+    """Images and tables below `root`; hidden files are passed over, and links that lead out are counted."""
+
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename!r} cannot be read: {error.strerror}.") from error
 

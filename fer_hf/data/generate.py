@@ -6,6 +6,7 @@ not make, and why).
 """
 
 import json
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,10 +15,11 @@ from typing import Any
 
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
+from PIL import UnidentifiedImageError
 
 from fer_hf.errors import FerError, UserError
 from fer_hf.progress import track
-from fer_hf.run import move_into_place
+from fer_hf.run import move_into_place, write_text
 
 WAITS = (2.0, 8.0, 30.0)  # seconds before each new try, when a provider is busy
 NO_ACCESS = {
@@ -29,30 +31,40 @@ NO_ACCESS = {
 
 
 def read_prompts(file: Path) -> list[dict[str, Any]]:
-    """The records of a JSONL file, each with at least `id`, `prompt` and `seed`. Raises `UserError`."""
+    """The records of a JSONL file, each with `id`, `prompt` and `seed`. Raises `UserError`."""
     if not file.is_file():
         raise UserError(f"There is no file {str(file)!r}; `fer-hf data grid prompts` writes one.")
+    records = read_records(file, id=str, prompt=str, seed=int)
+    if doubled := len(records) - len({record["id"] for record in records}):
+        raise UserError(f"{str(file)!r} has {doubled} prompt(s) with the id of another one.")
+    return records
+
+
+def read_records(file: Path, /, **wanted: Callable[[Any], Any]) -> list[dict[str, Any]]:
+    """The records of a JSONL file with the keys and types `wanted`; none without a file. An id is a plain name.
+
+    Raises `UserError` that names the line.
+    """
     records: list[dict[str, Any]] = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(file.read_bytes().splitlines() if file.is_file() else (), start=1):
+        if not line.strip():
+            continue
         try:
             record = json.loads(line)
-            if not str(record["id"]).replace("-", "").replace("_", "").replace("+", "").isalnum():
-                raise ValueError(f"the id {record['id']!r} is no plain name")
-            records.append({**record, "prompt": str(record["prompt"]), "seed": int(record["seed"])})
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{str(file)!r}, line {number}, is no prompt with id, prompt and seed: {error}.") from error
+            records.append(record | {key: kind(record[key]) for key, kind in wanted.items()})
+            if not re.fullmatch(r"[\w+-]{1,60}", records[-1]["id"]):
+                raise ValueError(f"the id {records[-1]['id']!r} is no plain name of up to 60 characters")
+        except (ValueError, LookupError, TypeError, ArithmeticError) as error:
+            keys = ", ".join(wanted)
+            raise UserError(f"{str(file)!r}, line {number}, is no record with {keys}: {error}.") from error
     return records
 
 
 def to_make(records: list[dict[str, Any]], output: Path) -> list[dict[str, Any]]:
     """The records whose picture is not there yet; refused ones are not asked for again."""
-    done = {line["id"] for name in ("images.jsonl", "refused.jsonl") for line in _lines(output / name)}
-    refused = {line["id"] for line in _lines(output / "refused.jsonl")}
-    return [
-        one
-        for one in records
-        if one["id"] not in done or (one["id"] not in refused and not _file(output, one).is_file())
-    ]
+    refused = {line["id"] for line in read_records(output / "refused.jsonl", id=str)}
+    made = {line["id"] for line in read_records(output / "images.jsonl", id=str) if _file(output, line).is_file()}
+    return [record for record in records if record["id"] not in refused | made]
 
 
 def generate(
@@ -88,13 +100,13 @@ def generate(
             "provider": str(client.provider or "auto"),
             "size": size,
         }
-        _append(output / "images.jsonl", {**record, **about, "made": datetime.now(UTC).isoformat(timespec="seconds")})
+        _append(output / "images.jsonl", record | about | {"made": datetime.now(UTC).isoformat(timespec="seconds")})
         made += 1
     return {"made": made, "refused": refused}
 
 
 def _ask(client: InferenceClient, model: str, record: dict[str, Any], size: int, sleep: Callable[[float], None]) -> Any:
-    for wait in (*WAITS, None):
+    for wait in (*WAITS, 0.0):
         try:
             return client.text_to_image(record["prompt"], model=model, width=size, height=size, seed=record["seed"])
         except Exception as error:  # the client's errors come from three HTTP libraries
@@ -103,24 +115,22 @@ def _ask(client: InferenceClient, model: str, record: dict[str, Any], size: int,
                 raise UserError(f"{model} cannot be used: {NO_ACCESS[status]} (HTTP {status}).") from None
             if isinstance(error, HfHubHTTPError) and status and status < 500 and status != 429:
                 raise
+            # No token or an unknown provider; a prompt that cannot be sent; an answer that is no picture.
+            if type(error) in (ValueError, UnicodeEncodeError, UnidentifiedImageError):
+                raise UserError(f"{model} cannot be used: {error}") from None
             reason = f"HTTP {status}" if status else type(error).__name__
-        if wait is None:
-            raise FerError(
-                f"{model} failed {len(WAITS) + 1} times in a row ({reason}). What was made is kept: run the same "
-                "command again later."
-            )
         sleep(wait)
-    raise AssertionError("not reached")
+    raise FerError(
+        f"{model} failed {len(WAITS) + 1} times in a row ({reason}). What was made is kept: run the same command again "
+        "later."
+    )
 
 
 def _file(output: Path, record: dict[str, Any]) -> Path:
     return output / "images" / f"{record['id']}.png"
 
 
-def _lines(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
-
-
 def _append(file: Path, record: dict[str, Any]) -> None:
-    with open(file, "a", encoding="utf-8") as lines:
-        lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+    """Add a line; a crash leaves the file as it was, since half a line would cost a picture."""
+    before = file.read_text(encoding="utf-8").rstrip() if file.is_file() else ""
+    write_text(file, f"{before}\n{json.dumps(record)}\n".lstrip())

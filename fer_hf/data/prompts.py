@@ -26,12 +26,7 @@ SHOWN = {
     "surprise": ("surprise", "brows raised, eyes wide, jaw dropped"),
 }
 GENDERS = {"female": ("women", "girls"), "male": ("men", "boys")}  # grown up, and children
-AGES = {
-    "4-19": "aged 10 to 19",
-    "20-39": "aged 20 to 39",
-    "40-69": "aged 40 to 69",
-    "70+": "aged 70 and over",
-}
+AGES = {"4-19": "aged 10 to 19", "20-39": "aged 20 to 39", "40-69": "aged 40 to 69", "70+": "aged 70 and over"}
 INTENSITIES = {"mild": "slight", "strong": "strong", "extreme": "extreme"}
 
 
@@ -51,16 +46,12 @@ def prompt_set(
     once per gender and age. Raises `UserError` for a value that is not known.
     """
     for what, values, known in (
-        ("gender", genders, GENDERS),
-        ("age", ages, AGES),
-        ("intensity", intensities, INTENSITIES),
+        ("gender", genders, [*GENDERS]),
+        ("age", ages, [*AGES]),
+        ("intensity", intensities, [*INTENSITIES]),
     ):
         if unknown := [value for value in values if value not in known]:
             raise UserError(f"{unknown[0]!r} is no {what}: use {', '.join(known)}.")
-    if not (1 <= rows <= 8 and 1 <= columns <= 8 and per_kind >= 1):
-        raise UserError(
-            f"A grid has 1 to 8 rows and columns, not {rows} x {columns}; at least one picture of each kind."
-        )
     kinds = [
         (emotion, gender, age, "none" if emotion == "neutral" else intensity)
         for emotion, gender, age, intensity in product(map(canonical, emotions), genders, ages, intensities)

@@ -87,9 +87,8 @@ def test_audit_and_exclude(cli, faces, tmp_path):
 
 
 def test_label_errors(cli, tmp_path):
-    code, _, err = cli(
-        "train", "quickstart", "export.onnx=false", "export.int8=false", "train.num_train_epochs=2", "--output", "run"
-    )
+    small = ("model.image_size=32", "data.fraction=0.5", "train.num_train_epochs=2", "export.onnx=false")
+    code, _, err = cli("train", "quickstart", *small, "export.int8=false", "--output", "run")
     assert code == 0, err
     code, out, err = cli("data", "label-errors", "run")
     assert code == 0, err

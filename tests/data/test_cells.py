@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -107,17 +108,73 @@ def test_a_person_has_the_last_word(made: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("../x.png,yes", "line 2: '../x.png' leads out"),
-        ("sad/nobody.png,yes", "line 2: there is no file"),
-        ("sad/nobody.png,perhaps", "keep is 'perhaps'"),
+        ("sad/a.png,no\n../x.png,yes", r"line 3: '\.\./x\.png' is no cell"),
+        ("sad/a.png,no\nsad/nobody.png,yes", r"line 3: 'sad/nobody\.png' is no cell"),
+        ("sad/a.png,no\nsad/a.png,yes", r"line 3: 'sad/a\.png' is no cell, or is there twice"),
+        ("sad/a.png,perhaps", "line 2: keep is 'perhaps'"),
+        ("sad/a.png", "line 2: cells are missing"),
+        ("", r"it lacks 'sad/a\.png': write no"),
     ],
 )
 def test_a_review_that_makes_no_sense(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "faces" / "sad").mkdir(parents=True)
+    (tmp_path / "faces" / "sad" / "a.png").touch()
+    (tmp_path / "x.png").touch()
     (tmp_path / "review.csv").write_text("file_name,keep\n" + line)
     with pytest.raises(UserError, match=message):
         apply_review(tmp_path)
     with pytest.raises(UserError, match=r"has no review\.csv"):
         apply_review(tmp_path / "nowhere")
+    assert (tmp_path / "faces" / "sad" / "a.png").is_file()
+
+
+def test_lists_that_lead_astray(tmp_path: Path) -> None:
+    """An id or an emotion that is a path, a picture that was made twice, is gone or lies elsewhere."""
+    source, about = tmp_path / "grids", {"id": "a", "file": "a.png", "emotion": "sad", "rows": "x"}
+    source.mkdir()
+    picture(2, 2, 1).save(source / "a.png")
+    picture(2, 2, 1).save(tmp_path / "b.png")
+
+    def listed(*lines: dict) -> Path:
+        (source / "images.jsonl").write_text("".join(json.dumps(about | line) + "\n" for line in lines))
+        return source
+
+    for line, message in [({"id": "../up"}, "no plain name"), ({"emotion": "../up"}, "is not an emotion")]:
+        with pytest.raises(UserError, match=message):
+            slice_pictures(listed(line), tmp_path / "out", bright_enough)
+        assert not (tmp_path / "out").exists()
+    source = listed({}, {"age": 5}, {"id": "gone", "file": "gone.png"}, {"id": "out", "file": "../b.png"})
+    found = slice_pictures(source, tmp_path / "out", bright_enough, emotion="fear")
+    assert (found["pictures"], found["cells"], found["kept"], found["without_grid"]) == (3, 4, 4, 2)
+    assert [row["age"] for row in rows_of(tmp_path / "out/faces/metadata.csv")] == ["5"] * 4
+    reasons = [row["reason"] for row in rows_of(tmp_path / "out/without_grid.csv")]
+    assert [reason.split("'")[0] for reason in reasons] == ["there is no file ", ""]
+    assert (tmp_path / "out/faces/fear/a_r1_c1.png").is_file()
+
+
+def test_names_that_would_meet(tmp_path: Path) -> None:
+    source = tmp_path / "grids"
+    for name in ("sad/a b.png", "sad/a-b.png", "sad/a-b.bmp", "sad/a\\b.png", f"sad/{'x' * 200}.png"):
+        (source / "sad").mkdir(parents=True, exist_ok=True)
+        picture(2, 2, 1).save(source / name)
+    (source / "sad" / os.fsdecode(b"\xff.png")).write_bytes(b"")
+    (source / "sad" / "._a.png").write_bytes(b"no picture")
+    found = slice_pictures(source, tmp_path / "out", bright_enough)
+    assert (found["pictures"], found["cells"], found["kept"], found["without_grid"]) == (6, 16, 16, 2)
+    assert len(list((tmp_path / "out/faces/sad").iterdir())) == 16
+
+
+def test_no_face_anywhere(cli, tmp_path: Path) -> None:
+    (tmp_path / "sad").mkdir()
+    for number in range(2):
+        Image.fromarray(np.random.default_rng(number).integers(0, 99, (300, 300, 3), np.uint8)).save(
+            f"sad/{number}.png"
+        )
+    code, out, err = cli("data", "grid", "slice", "sad", "--output", "out", "--detector", "haar")
+    assert code == 0, err
+    assert "2 pictures (2 without a grid), 0 cells, 0 kept" in out
+    code, out, err = cli("data", "grid", "review", "out")
+    assert (code, out) == (0, "0 faces are kept: out/faces\n"), err
 
 
 def test_pictures_without_a_list(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,8 +20,7 @@ from fer_hf.data import detect
 from fer_hf.data.detect import detector
 from fer_hf.errors import FerError, UserError
 
-EYES = {"right_eye": (226, 192), "left_eye": (307, 194)}  # of the portrait, as the real YuNet sees them
-MIDDLE = (267, 225)
+MIDDLE = (267, 225)  # of the face in the portrait
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +34,7 @@ def portrait() -> np.ndarray:
         return np.asarray(Image.open(file).convert("RGB"))
 
 
-def test_haar_finds_each_face_and_its_eyes(cv2: Any, portrait: np.ndarray) -> None:
+def test_haar_finds_each_face(cv2: Any, portrait: np.ndarray) -> None:
     canvas = np.full((900, 1600, 3), 128, np.uint8)
     places = {2.0: (650, -150), 1.0: (40, 10), 0.5: (100, 600)}  # scale: where the portrait's corner lies
     for scale, (x, y) in places.items():
@@ -49,15 +47,12 @@ def test_haar_finds_each_face_and_its_eyes(cv2: Any, portrait: np.ndarray) -> No
     for face, (scale, (x, y)) in zip(faces, places.items(), strict=True):
         assert np.allclose(face.centre, (x + MIDDLE[0] * scale, y + MIDDLE[1] * scale), atol=20 * scale)
         assert 190 * scale < face.box[2] < 260 * scale
-        for name, (eye_x, eye_y) in EYES.items():
-            assert np.allclose(face.landmarks[name], (x + eye_x * scale, y + eye_y * scale), atol=12 * scale), name
         assert 0.6 <= face.score <= 1
 
 
 def test_a_large_photograph_is_measured_in_its_own_pixels(cv2: Any, portrait: np.ndarray) -> None:
     (face,) = detector("haar").detect(cv2.resize(portrait, None, fx=5, fy=5))
     assert np.allclose(face.centre, np.multiply(MIDDLE, 5), atol=80)
-    assert np.allclose(face.landmarks["left_eye"], np.multiply(EYES["left_eye"], 5), atol=60)
 
 
 def test_the_least_score(cv2: Any, portrait: np.ndarray) -> None:
@@ -69,13 +64,6 @@ def test_the_least_score(cv2: Any, portrait: np.ndarray) -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (5, 5), (33, 7), (1, 40_000), (480, 640)])
 def test_nothing_to_find(cv2: Any, shape: tuple[int, int]) -> None:
     assert detector("haar", 0.0).detect(np.full((*shape, 3), 90, np.uint8)) == []
-
-
-def test_threads_may_share_a_detector(cv2: Any, portrait: np.ndarray) -> None:
-    haar = detector("haar")
-    pictures = [cv2.resize(portrait, None, fx=scale, fy=scale) for scale in (0.2, 0.3, 0.4)] * 4
-    with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(haar.detect, pictures)) == [haar.detect(picture) for picture in pictures]
 
 
 def test_haar_finds_most_faces_of_fer2013(cv2: Any, fer2013: Path) -> None:
@@ -94,7 +82,7 @@ def test_without_a_connection(cv2: Any, monkeypatch: pytest.MonkeyPatch) -> None
     def fail(*_: object, **__: object) -> None:
         raise ConnectionError("no route to the Hub\nand much more")
 
-    monkeypatch.setattr(detect, "hf_hub_download", fail)
+    monkeypatch.setattr(detect, "get_session", fail)  # not the download, which tries for 23 seconds
     fallen_back = detector("auto")
     assert fallen_back.name == "haar"
     assert fallen_back.why == "YuNet's model could not be had from opencv/face_detection_yunet: no route to the Hub"
@@ -106,7 +94,8 @@ def test_without_a_connection(cv2: Any, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_file_that_is_not_the_model(cv2: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model.onnx").write_bytes(b"something else")
-    monkeypatch.setattr(detect, "hf_hub_download", lambda *_, **__: str(tmp_path / "model.onnx"))
+    for name in ("hf_hub_download", "try_to_load_from_cache"):
+        monkeypatch.setattr(detect, name, lambda *_, **__: str(tmp_path / "model.onnx"))
     with pytest.raises(FerError, match=r"model\.onnx' is not the model of YuNet"):
         detector("yunet")
     assert detector("auto").name == "haar"
@@ -254,4 +243,4 @@ def test_yunet_over_http(cv2: Any, hub, tmp_path: Path) -> None:
     assert crop.shape == (128, 128, 3)
     assert crop[64, 64].tolist() == [0, 255, 0]
     assert (found["same"], found["then"], hub.escaped) == (True, "haar", [])
-    assert [method for method, path in hub.requests if path.endswith(detect.MODEL)] == ["HEAD", "GET"]
+    assert [method for method, path in hub.requests if path.endswith(detect.MODEL)] == ["HEAD", "HEAD", "GET"]

@@ -83,7 +83,69 @@ def test_prompts_are_checked(tmp_path: Path) -> None:
     file = tmp_path / "prompts.jsonl"
     with pytest.raises(UserError, match="There is no file"):
         read_prompts(file)
-    for line in ('{"id": "../up", "prompt": "x", "seed": 1}', '{"id": "a"}', "nonsense", '["id"]'):
-        file.write_text(json.dumps(RECORDS[0]) + "\n" + line)
-        with pytest.raises(UserError, match="line 2, is no prompt"):
+    for line in (
+        '{"id": "../up", "prompt": "x", "seed": 1}',
+        f'{{"id": "{"a" * 61}", "prompt": "x", "seed": 1}}',
+        '{"id": "a", "prompt": "x", "seed": 1e999}',
+        '{"id": "a"}',
+        "nonsense",
+        '["id"]',
+        "caf\xe9",
+    ):
+        file.write_bytes((json.dumps(RECORDS[0]) + "\n" + line).encode("latin-1"))
+        with pytest.raises(UserError, match="line 2, is no record with id, prompt, seed"):
             read_prompts(file)
+    file.write_text(json.dumps(RECORDS[0]) + "\n" + json.dumps(RECORDS[0]))
+    with pytest.raises(UserError, match="with the id of another"):
+        read_prompts(file)
+
+
+def test_any_prompt_stays_on_its_line(provider: Provider, tmp_path: Path) -> None:
+    """Line separators, a list that was edited by hand and has no last end of line, and an empty line."""
+    odd = [{"id": 7, "prompt": "a\u2028b\x85c", "seed": 1.0}]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(one) + "\n\n" for one in odd))
+    (tmp_path / "images.jsonl").write_text('{"id": "other"}')
+    records = read_prompts(tmp_path / "prompts.jsonl")
+    assert records == [{"id": "7", "prompt": odd[0]["prompt"], "seed": 1}]
+    generate(records, tmp_path, client(provider), provider.url, 512)
+    assert to_make(records, tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("service", "message"),
+    [
+        ("nonsense", r"cannot be used: Provider 'nonsense' not supported"),
+        ("fal-ai", "cannot be used: .* `hf auth login`"),
+    ],
+)
+def test_what_no_new_try_would_mend(
+    provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service: str, message: str
+) -> None:
+    """An unknown provider and a missing token say so at once."""
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "none"))
+    with pytest.raises(UserError, match=message):
+        generate(RECORDS, tmp_path, InferenceClient(provider=service), "a/b", 512, lambda _: pytest.fail("it waited"))  # type: ignore[arg-type]
+
+
+def test_what_is_no_picture_is_not_bought_again(provider: Provider, tmp_path: Path) -> None:
+    provider.body = b"<html>"
+    with pytest.raises(UserError, match="cannot identify image"):
+        generate(RECORDS, tmp_path, client(provider), provider.url, 512, lambda _: pytest.fail("it waited"))
+    assert len(provider.asked) == 1
+
+
+def test_the_command_asks_first(cli, provider: Provider, tmp_path: Path) -> None:
+    assert cli("data", "grid", "prompts", "--output", "p.jsonl", "--emotions", "sad", "--rows", 3)[0] == 0
+    command = ("data", "grid", "generate", "p.jsonl", "--output", "grids", "--model", provider.url)
+    code, out, _ = cli(*command, "--price-per-image", 0.04)  # nobody answers
+    assert (code, provider.asked) == (1, [])
+    assert "2 of 2 pictures" in out
+    assert "about 0.08 dollars" in out
+    provider.answers = [400]
+    code, out, _ = cli(*command, "--yes")
+    assert (code, len(provider.asked)) == (0, 2)
+    assert "made 1, refused 1: grids" in out
+    assert "refused.jsonl says why" in out
+    assert "0 of 2 pictures" in cli(*command)[1]

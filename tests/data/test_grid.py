@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from fer_hf.data import toy
 from fer_hf.data.grid import find_grid
@@ -110,15 +110,52 @@ def test_grey_pictures_and_large_ones() -> None:
     assert_close(found(large), [tuple(3 * edge for edge in box) for box in truth], within=9)
 
 
-@pytest.mark.parametrize("what", ["face", "noise", "blank", "gradient"])
+def portrait(seed: int, size: int) -> Image.Image:
+    """A head and shoulders before a backdrop that reaches to all sides."""
+    rng, canvas = np.random.default_rng(seed), Image.new("RGB", (size, size), (225, 225, 228))
+    pen, (x, y) = ImageDraw.Draw(canvas), rng.uniform(0.45, 0.55, 2) * size
+    pen.ellipse((x - 0.35 * size, y + 0.3 * size, x + 0.35 * size, y + size), fill=tuple(rng.integers(20, 160, 3)))
+    pen.ellipse((x - 0.25 * size, y - 0.35 * size, x + 0.25 * size, y + 0.35 * size), fill=(180, 120, 90))
+    return canvas
+
+
+def test_one_backdrop_for_all_and_no_gutters() -> None:
+    """Nothing but empty strips parts the columns, so their borders may lie anywhere in these."""
+    truth, size = even(5, 6, 170, 0, 0)
+    picture = Image.new("RGB", size)
+    for number, box in enumerate(truth):
+        picture.paste(portrait(number, 170), box[:2])
+    grid = find_grid(np.asarray(picture))
+    assert grid.columns == (6,) * 5
+    np.testing.assert_allclose([cell.box for cell in grid.cells], truth, atol=10)
+
+
+def test_rows_that_differ_have_gutters_of_their_own() -> None:
+    """With four and six columns of narrow gutters, no line goes through all rows, and none is taken from another."""
+    truth, top = list[Box](), 0
+    for columns, cell in ((6, 160), (4, 242), (6, 160), (4, 242)):
+        boxes, (width, _) = lay_out([cell] * columns, [200], [0, *[4] * (columns - 1), 0], [0, 0])
+        truth += [(left, top, right, top + 200) for left, _, right, _ in boxes]
+        top += 204
+    assert_close(found(paint(truth, (980, top - 4))), truth, within=1)
+
+
+@pytest.mark.parametrize("what", ["face", "noise", "fine noise", "blank", "gradient", "portrait", "page", "thin"])
 def test_what_is_no_grid(what: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
     ramp = np.tile(np.linspace(0, 255, 512).astype(np.uint8)[:, None, None], (1, 512, 3))
+    fine = np.clip(128 + 30 * np.random.default_rng(2).standard_normal((2000, 2000)), 0, 255).astype(np.uint8)
+    page = Image.new("RGB", (900, 900), (225, 225, 228))
+    page.paste(portrait(1, 500), (90, 120))
     pictures = {
+        "fine noise": fine,
+        "portrait": portrait(0, 800),
+        "page": page,
+        "thin": noise[:20],
         "face": FACES[3].resize((512, 512)),
         "noise": noise,
         "blank": np.full_like(noise, 128),
         "gradient": ramp,
     }
-    with pytest.raises(ValueError, match=r"part it|too faint"):
+    with pytest.raises(ValueError, match=r"part it|part row|too faint|too few"):
         find_grid(np.asarray(pictures[what]))
