@@ -28,8 +28,8 @@ def test_canonical(name, expected):
 
 
 def test_canonical_refuses_with_the_nearest_name():
-    with pytest.raises(LabelError, match=r"'suprise' is not an emotion\. Did you mean 'surprise'"):
-        canonical("suprise")
+    with pytest.raises(LabelError, match=r"'surprize' is not an emotion\. Did you mean 'surprise'"):
+        canonical("surprize")
 
 
 def test_align_reorders_by_name():

@@ -24,8 +24,8 @@ def prompts(
     ages: Annotated[str, typer.Option(help="Of 4-19, 20-39, 40-69, 70+.")] = "20-39",
     intensities: Annotated[str, typer.Option(help="Of mild, strong, extreme.")] = "extreme",
     per_kind: Annotated[int, typer.Option(min=1, help="Pictures of each kind.")] = 1,
-    rows: Annotated[int, typer.Option(min=1, max=8, help="Rows of faces to ask for.")] = 6,
-    columns: Annotated[int, typer.Option(min=1, max=8, help="Columns of faces to ask for.")] = 6,
+    rows: Annotated[int, typer.Option(min=2, max=8, help="Rows of faces to ask for.")] = 6,
+    columns: Annotated[int, typer.Option(min=2, max=8, help="Columns of faces to ask for.")] = 6,
     seed: Annotated[int, typer.Option(help="Of the pictures' seeds.")] = 0,
 ) -> None:
     """Write a prompt for every emotion, gender, age range and intensity.

@@ -27,6 +27,7 @@ from fer_hf.errors import UserError
 from fer_hf.progress import track
 from fer_hf.run import write_csv
 
+BLANK = Image.new("RGB", (1, 1), "white")
 SIZE = 128  # pixels of a face that is kept
 ABOUT = ("gender", "age", "intensity")
 Check = Callable[[np.ndarray], tuple[list[str], dict[str, float]]]
@@ -132,7 +133,9 @@ def _cut(
     rows, faces, captions = [], [], []
     for cell in cells:
         left, top, right, bottom = cell.box
-        content = picture[top:bottom, left:right]
+        side = round(0.96 * min(right - left, bottom - top))  # no seam at the border, and no face squeezed
+        x, y = (left + right - side) // 2, (top + bottom - side) // 2
+        content = picture[y : y + side, x : x + side]
         reasons, scores = check(content)
         face = Image.fromarray(content).resize((SIZE, SIZE), Image.Resampling.LANCZOS)
         name = f"{about['emotion']}/{about['id']}_r{cell.row + 1}_c{cell.column + 1}.png"
@@ -149,6 +152,16 @@ def _cut(
         )
     marks = ["good" if row["keep"] == "yes" else "bad" for row in rows]
     columns = max(cell.column for cell in cells) + 1
+    places = [cell.row * columns + cell.column for cell in cells]  # a short row ends before the sheet does
+    faces, captions, marks = (
+        _spread(items, places, empty) for items, empty in ((faces, BLANK), (captions, ""), (marks, None))
+    )
     sheet = contact_sheet(faces, captions, columns, title=about["id"], marks=marks)
     sheet.save(output / "contact_sheets" / f"{about['id']}.png")
     return rows
+
+
+def _spread(items: list[Any], places: list[int], empty: Any) -> list[Any]:
+    """The items at their places, and something empty in between."""
+    at = dict(zip(places, items, strict=True))
+    return [at.get(place, empty) for place in range(max(places) + 1)]

@@ -64,7 +64,8 @@ class Profile:
     """Where borders between the rows of a picture may be, and what each is worth.
 
     A border goes from `ends`, where a cell ends, to `starts`, where the next begins; in a seam they are one. `chance`
-    is the evidence that any line may have, which is taken off every worth.
+    is the evidence that any line may have, which is taken off every worth. `empty` says of each line whether it is
+    background; `voids` are the strips of them that no gutter explains.
     """
 
     height: int
@@ -92,10 +93,15 @@ class Chain:
 
     borders: list[tuple[int, int]]
     evidence: float
+    empty: NDArray[np.bool_]
 
     def cells(self) -> list[tuple[int, int]]:
         """First and last (exclusive) pixel of each cell."""
         return [(start, end) for (_, start), (end, _) in zip(self.borders, self.borders[1:], strict=False)]
+
+    def blank(self) -> bool:
+        """Whether there is nothing in one of the cells."""
+        return any(self.empty[start:end].mean() > BLANK for start, end in self.cells())
 
 
 def find_grid(image: NDArray[np.uint8], most: int = 8) -> Grid:
@@ -112,9 +118,10 @@ def find_grid(image: NDArray[np.uint8], most: int = 8) -> Grid:
     turned = pixels.transpose(1, 0, 2)
 
     rows = best_chain(profile(pixels), most)
-    if rows is None:
+    if rows is None or rows.blank():
         raise ValueError("no straight lines or empty strips part it into rows")
     shared = best_chain(profile(np.concatenate([turned[:, a:b] for a, b in rows.cells()], axis=1)), most)
+    shared = None if shared and shared.blank() else shared
     columns = [_columns(profile(turned[:, a:b]), shared, most) for a, b in rows.cells()]
     chains = [chain for chain in columns if chain]
     if len(chains) < len(columns):
@@ -245,8 +252,6 @@ def best_chain(lines: Profile, most: int) -> Chain | None:
         if 3 <= len(chain) <= most + 1:
             inner = lines.worth[chain[-2:0:-1]]
             borders = [(int(ends[k]), int(starts[k])) for k in chain[::-1]]
-            found = Chain(borders, float(np.clip(inner + lines.chance, 0, 1).mean()))
-            blank = any(lines.empty[a:b].mean() > BLANK for a, b in found.cells())
-            few = (inner > 0).mean() < 0.6  # a few strong lines are no grid
-            return None if blank or few else found
+            found = Chain(borders, float(np.clip(inner + lines.chance, 0, 1).mean()), lines.empty)
+            return found if (inner > 0).mean() >= 0.6 else None  # a few strong lines are no grid
     return None

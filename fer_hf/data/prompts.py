@@ -6,11 +6,10 @@ the gender is said twice. Models do not keep to the number of rows and columns: 
 that is there.
 """
 
+import zlib
 from collections.abc import Sequence
 from itertools import product
 from typing import Any
-
-import numpy as np
 
 from fer_hf.emotions import EMOTIONS, canonical
 from fer_hf.errors import UserError
@@ -42,8 +41,8 @@ def prompt_set(
 ) -> list[dict[str, Any]]:
     """One record for each picture: every emotion x gender x age x intensity, `per_kind` times with seeds of their own.
 
-    Keys: id, prompt, emotion, gender, age, intensity, rows, columns, seed. A neutral face has no intensity and comes
-    once per gender and age. Raises `UserError` for a value that is not known.
+    Keys: id, prompt, emotion, gender, age, intensity, rows, columns, seed. A neutral face has no intensity, and
+    comes as often as the others all together. Raises `UserError` for a value that is not known.
     """
     for what, values, known in (
         ("gender", genders, [*GENDERS]),
@@ -56,18 +55,21 @@ def prompt_set(
         (emotion, gender, age, "none" if emotion == "neutral" else intensity)
         for emotion, gender, age, intensity in product(map(canonical, emotions), genders, ages, intensities)
     ]
-    rng = np.random.default_rng(seed)
+    pictures = [
+        (kind, "-".join([*kind, f"{number:03d}"]))
+        for kind in dict.fromkeys(kinds)
+        for number in range(per_kind * kinds.count(kind))
+    ]
     return [
         {
-            "id": "-".join([*kind, f"{number:03d}"]),
+            "id": name,
             "prompt": prompt(*kind, rows, columns),
             **dict(zip(("emotion", "gender", "age", "intensity"), kind, strict=True)),
             "rows": rows,
             "columns": columns,
-            "seed": int(rng.integers(2**31)),
+            "seed": zlib.crc32(f"{seed} {name}".encode()) >> 1,
         }
-        for kind in dict.fromkeys(kinds)
-        for number in range(per_kind)
+        for kind, name in pictures
     ]
 
 

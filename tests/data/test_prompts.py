@@ -9,7 +9,7 @@ from fer_hf.errors import UserError
 
 def test_every_kind_once_and_neutral_without_intensity() -> None:
     records = prompt_set(intensities=("mild", "extreme"), ages=("20-39", "70+"), per_kind=2)
-    assert len(records) == 2 * (7 * 2 * 2 * 2 + 2 * 2)
+    assert len(records) == 2 * 8 * 2 * 2 * 2
     assert len({record["id"] for record in records}) == len({record["seed"] for record in records}) == len(records)
     assert {record["emotion"] for record in records} == set(EMOTIONS)
     assert records == prompt_set(intensities=("mild", "extreme"), ages=("20-39", "70+"), per_kind=2)
