@@ -1,47 +1,20 @@
 """The recipe: one YAML file is one experiment.
 
 Design: typed pydantic classes whose fields are the documentation; unknown keys are errors that name the nearest known
-key; `section.key=value` overrides; `train` takes every other field of `transformers.TrainingArguments` by its own name;
+key; `train` takes every other field of `transformers.TrainingArguments` by its own name;
 a recipe dumps with every default filled in, and that dump loads to the same recipe.
 """
 
-import re
-from dataclasses import fields
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-from fer_hf.errors import UserError
+from fer_hf.emotions import label_names
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
-
-
-# Fields of TrainingArguments that a recipe may not set, and what to do instead.
-SET_BY_US = {
-    "output_dir": "The run folder decides it: use --output.",
-    "logging_dir": "TensorBoard files lie in the run folder: use --output.",
-    "run_name": "It is the recipe's name.",
-    "bf16": "Use train.precision.",
-    "fp16": "Use train.precision.",
-    "label_smoothing_factor": "Use loss.label_smoothing.",
-    "eval_strategy": "There is one evaluation after each epoch, which chooses the model.",
-    "save_strategy": "Use train.save_steps.",
-    "save_only_model": "A checkpoint holds all that a resume needs.",
-    "resume_from_checkpoint": "Use --resume.",
-    "load_best_model_at_end": "The best model is always kept, in the run's model/.",
-    "greater_is_better": "train.metric_for_best_model decides it.",
-    "remove_unused_columns": "The transforms need all columns.",
-    "label_names": "Labels come from data.label_set.",
-    "group_by_length": "Images have no length.",
-    "dataloader_drop_last": "It would drop validation images too.",
-    **dict.fromkeys(("eval_delay", "eval_on_start"), "There is one evaluation after each epoch."),
-    **dict.fromkeys(("ignore_data_skip", "restore_callback_states_from_checkpoint"), "A resume is exact."),
-    **dict.fromkeys(("prediction_loss_only", "batch_eval_metrics"), "The metrics need all predictions at once."),
-}
 
 
 class Section(BaseModel):
@@ -61,6 +34,10 @@ class Model(Section):
     """Dropout before the classifier (timm models)."""
     drop_path_rate: Fraction = 0.0
     """Stochastic depth (timm models)."""
+    attention: bool = False
+    """Squeeze-excite and CBAM between the features of a timm model and its classifier."""
+    weights: str | None = None
+    """A state dict (`.pt`, `.pth`, `.safetensors`) of the same architecture, such as VGGFace2's or HSEmotion's."""
 
 
 class Weighted(Section):
@@ -144,6 +121,10 @@ class Augment(Section):
     saturation: Fraction = 0.0
     erasing: Fraction = 0.0
     """Probability of random erasing (2 to 20 % of the area, filled with the mean colour)."""
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Alpha of mixup (arXiv 1710.09412), 0.2 in its paper: each batch and its labels are blended with themselves."""
+    cutmix: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Alpha of CutMix (arXiv 1905.04899), 1.0 in its paper; with both, each batch gets one of them by a fair coin."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "Augment":
@@ -152,6 +133,18 @@ class Augment(Section):
             if low > high:
                 raise ValueError(f"{name} is (low, high), and {low} is above {high}")
         return self
+
+
+class Stage(Section):
+    """A part of training with its own epochs, rate and schedule; what it leaves out is as in `train`."""
+
+    trainable: Literal["head", "all"] | Annotated[int, Field(ge=1)] | Annotated[list[str], Field(min_length=1)] = "all"
+    """What learns: the head; everything; the head and so many of the last layers; or the head and the parts with these
+    names, such as `[blocks.6, conv_head]`. Batch norm of frozen parts keeps its statistics."""
+    num_train_epochs: Annotated[float, Field(gt=0)] | None = None
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    lr_scheduler_type: str | None = None
+    warmup_ratio: Fraction | None = None
 
 
 class Train(Section):
@@ -163,10 +156,29 @@ class Train(Section):
     per_device_train_batch_size: Annotated[int, Field(ge=1)] = 32
     per_device_eval_batch_size: Annotated[int, Field(ge=1)] = 128
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    head_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """The classifier's own rate; by default the same."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Each layer learns at this multiple of the next layer's rate (0.65 to 0.8 for pretrained transformers)."""
     lr_scheduler_type: str = "cosine"
+    """Any of the Trainer's, `reduce_lr_on_plateau` (of the metric that chooses the model), or `one_cycle`."""
     warmup_ratio: Fraction = 0.1
     """Share of all steps over which the rate rises from 0."""
+    stages: list[Stage] = []
+    """Train in stages, such as the head first, then everything; each goes on from the last weights of the one before.
+    Their epochs take the place of `num_train_epochs`."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Of weights, never of biases and norms."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Nesterov momentum, for `optim: sgd` (any other `optim` of the Trainer's works too; AdamW by default)."""
+    sam_rho: Annotated[float, Field(ge=0)] = 0.0
+    """Radius of sharpness-aware minimisation (arXiv 2010.01412), 0.05 in its paper; doubles the time of a step."""
+    sam_adaptive: bool = False
+    """Adaptive SAM (arXiv 2102.11600): the radius is relative to each weight, and wants to be about 10 times larger."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Keep an exponential moving average of the weights, such as 0.999 a step; it is what is evaluated and saved."""
+    sampling: Literal["shuffled", "class_balanced"] = "shuffled"
+    """`class_balanced` draws every class equally often, images of rare classes several times an epoch."""
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     """Gradient clipping; 0 switches it off."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -193,13 +205,29 @@ class Train(Section):
 
 class Loss(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    class_weights: Literal["none", "balanced"] | list[Annotated[float, Field(gt=0)]] = "none"
-    """`balanced`: n / (classes * n_class), as in scikit-learn; or one weight per label, in the label set's order."""
+    class_weights: Literal["none", "balanced", "effective_number"] | list[Annotated[float, Field(gt=0)]] = "none"
+    """`balanced`: n / (classes * n_class), as in scikit-learn; `effective_number`: arXiv 1901.05555; or one weight per
+    label, in the label set's order."""
+    effective_number_beta: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """From 0, no weights, towards 1, inverse frequency."""
+    focal_gamma: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Focal loss (arXiv 1708.02002), 2 in its paper: images that are classified well count less."""
+    soft_labels: bool = False
+    """Learn the annotators' distribution where the source has one (`ferplus:`)."""
+    teacher: str | None = None
+    """Learn from this run or model too (distillation, arXiv 1503.02531)."""
+    teacher_weight: Fraction = 0.5
+    """Share of the teacher in the loss."""
+    temperature: Annotated[float, Field(gt=0)] = 4.0
+    """Softens the probabilities of teacher and student."""
 
 
 class Evaluate(Section):
     splits: Annotated[list[Literal["train", "validation", "test"]], Field(min_length=1)] = ["validation", "test"]
     """Evaluated with the best model after training."""
+    tta: Literal["none", "flip", "ten_crop"] = "none"
+    """Evaluate once more with test-time augmentation: mean probabilities of an image and its mirror image, or of ten
+    crops. The figures without it stay the main ones."""
 
 
 class Export(Section):
@@ -242,11 +270,51 @@ class Recipe(Section):
     report: Report = Report()
     hub: Hub = Hub()
 
-    @model_validator(mode="after")
-    def _int8_needs_onnx(self) -> "Recipe":
-        if self.export.int8 and not self.export.onnx:
-            raise ValueError("export.int8 quantises the ONNX model: set export.onnx to true as well")
-        return self
+    _origin: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def where(self, key: str) -> str:
+        """Where a key such as `train.stages.0.trainable` was set: `mine.yaml, line 12`, or `the default`."""
+        while key and key not in self._origin:
+            key = key.rpartition(".")[0]
+        return self._origin.get(key, "the default")
+
+    def contradictions(self) -> list[tuple[str, str]]:
+        """Settings that do not go together: the key to change, and why."""
+        loss, train, augment = self.loss, self.train, self.augment
+        mixes = bool(augment.mixup or augment.cutmix)
+        soft = {
+            "augment.mixup or augment.cutmix": mixes,
+            "loss.label_smoothing": bool(loss.label_smoothing),
+            "loss.soft_labels": loss.soft_labels,
+        }
+        labels = label_names(self.data.label_set)
+        weights = loss.class_weights
+        checks = [
+            ("export.int8", self.export.int8 and not self.export.onnx, "quantises the ONNX model: set export.onnx too"),
+            (
+                "loss.focal_gamma",
+                loss.focal_gamma and any(soft.values()),
+                f"the focal loss takes hard labels only: leave out {' and '.join(k for k, on in soft.items() if on)}",
+            ),
+            ("augment.mixup", mixes and not augment.enabled, "mixing is an augmentation, and augment.enabled is false"),
+            (
+                "loss.class_weights",
+                not isinstance(weights, str) and len(weights) != len(labels),
+                f"{len(weights)} weights for the {len(labels)} labels {', '.join(labels)}",
+            ),
+            (
+                "train.sampling",
+                train.sampling == "class_balanced" and weights != "none",
+                "balances the classes a second time: choose it or loss.class_weights",
+            ),
+            (
+                "train.sam_rho",
+                train.sam_rho and train.precision == "fp16",
+                "SAM cannot use the scaled gradients of fp16: set train.precision to bf16 or fp32",
+            ),
+            ("train.sam_adaptive", train.sam_adaptive and not train.sam_rho, "needs a radius: set train.sam_rho"),
+        ]
+        return [(key, why) for key, wrong, why in checks if wrong]
 
     def public(self) -> dict[str, Any]:
         """The recipe as plain objects without paths of this machine: `fer2013:/home/me/x` becomes `fer2013:PATH`."""
@@ -264,137 +332,3 @@ class Recipe(Section):
     def to_yaml(self) -> str:
         """The recipe with every default filled in; loading it gives an equal recipe."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 floats: `1e-4` is a number, where PyYAML's YAML 1.1 reads a string."""
-
-
-_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def parse_yaml(text: str, origin: str) -> Any:
-    """YAML to plain objects. Raises `UserError` with `origin` and the line when it is not YAML."""
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{origin} is not valid YAML: {error}") from error
-
-
-def shipped_recipes() -> Path:
-    """The folder of the recipes that come with the package, installed or in a checkout."""
-    package = Path(__file__).parent
-    installed = package / "recipes"
-    return installed if installed.is_dir() else package.parent / "recipes"
-
-
-def find_recipe(name: str | Path) -> Path:
-    """A recipe's file: a path, or the name of a shipped recipe (`quickstart`, `fer2013/cpu_from_scratch`)."""
-    path = Path(name)
-    if path.is_file():
-        return path
-    root = shipped_recipes()
-    known = sorted(file.relative_to(root).with_suffix("").as_posix() for file in root.rglob("*.yaml"))
-    wanted = path.as_posix().removeprefix("recipes/").removesuffix(".yaml")
-    if wanted in known:
-        return root / f"{wanted}.yaml"
-    near = get_close_matches(wanted, known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise UserError(f"There is no recipe {str(name)!r}.{hint} Shipped recipes: {', '.join(known)}.")
-
-
-def load_recipe(name: str | Path, overrides: list[str] | None = None) -> Recipe:
-    """Read, override and validate a recipe. Raises `UserError` naming file, key, value and what is allowed."""
-    path = find_recipe(name)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no text in UTF-8, so no recipe: {error}.") from error
-    content = parse_yaml(text, str(path)) or {}
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}; a recipe is a mapping of sections.")
-    for override in overrides or []:
-        _override(content, override)
-    if not content.get("name"):
-        content["name"] = re.sub(r"[^\w .-]+", "-", path.stem)
-    return validate_recipe(content, str(path))
-
-
-def validate_recipe(content: dict[str, Any], origin: str = "recipe") -> Recipe:
-    """A recipe from plain objects, with every problem in one `UserError`."""
-    try:
-        recipe = Recipe.model_validate(content)
-    except ValidationError as error:
-        # A list or mapping where a text may stand too: what is wrong inside of it is the problem.
-        found = [
-            item for item in error.errors() if item["loc"][-1:] != ("str",) or isinstance(item["input"], str | int)
-        ]
-        problems = [_problem(item) for item in found or error.errors()]
-        raise UserError(f"{origin}:\n  " + "\n  ".join(problems)) from error
-    _check_passed_through(recipe.train, origin)
-    return recipe
-
-
-def _override(content: dict[str, Any], override: str) -> None:
-    """Apply `section.key=value`, the value being YAML."""
-    key, separator, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not separator or not all(parts) or len(parts) > 2:
-        raise UserError(f"{override!r} is not an override: write section.key=value, such as train.learning_rate=1e-4.")
-    target = content
-    for part in parts[:-1]:
-        if not isinstance(target.get(part), dict):
-            target[part] = {}
-        target = target[part]
-    # A value with a colon or a hash, such as `folder:/a b: c #2`, is a text for people; any other is YAML.
-    is_text = not re.match(r"^[\[{'\"]", text) and re.search(r"[:#]", text)
-    target[parts[-1]] = text if is_text else parse_yaml(text, f"The value of {key}")
-
-
-def _problem(item: Any) -> str:
-    """One validation error as a line for people."""
-    key = ".".join(str(part) for part in item["loc"] if not re.fullmatch(r"str|Weighted|(list|literal)\[.*", str(part)))
-    if item["type"] == "extra_forbidden":
-        return f"{key}: unknown key.{_nearest(item['loc'])}"
-    message = item["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(item["input"], dict | BaseModel) else f", but it is {item['input']!r}"
-    return f"{key}: {message}{shown}" if key else message
-
-
-def _nearest(location: tuple[int | str, ...]) -> str:
-    """The known key nearest to an unknown one, in its own section first."""
-    keys = {name: list(getattr(field.annotation, "model_fields", ())) for name, field in Recipe.model_fields.items()}
-    own = keys.get(str(location[0]), []) if len(location) > 1 else []
-    everywhere = {key: f"{name}.{key}" for name, section in keys.items() for key in section}
-    wanted = str(location[-1])
-    if wanted in everywhere:
-        return f" Did you mean {everywhere[wanted]!r}?"
-    if near := get_close_matches(wanted, own or list(Recipe.model_fields), n=1):
-        return f" Did you mean {'.'.join([*map(str, location[:-1]), near[0]])!r}?"
-    if near := get_close_matches(wanted, everywhere, n=1):
-        return f" Did you mean {everywhere[near[0]]!r}?"
-    return f" Known keys: {', '.join(own or Recipe.model_fields)}."
-
-
-def _check_passed_through(train: Train, origin: str) -> None:
-    """Refuse keys of `train` that the installed `TrainingArguments` does not have, or that we set ourselves."""
-    if not train.passed_through:
-        return
-    from transformers import TrainingArguments
-
-    known = {field.name for field in fields(TrainingArguments) if field.init}
-    types = get_type_hints(TrainingArguments)
-    for key, value in train.passed_through.items():
-        if key in SET_BY_US or key.startswith(("hub_", "push_to_hub")):
-            raise UserError(f"{origin}:\n  train.{key} is set by fer_hf. {SET_BY_US.get(key, 'Use `fer-hf push`.')}")
-        if key not in known:
-            near = get_close_matches(key, [*Train.model_fields, *sorted(known)], n=1)
-            hint = f" Did you mean 'train.{near[0]}'?" if near else ""
-            raise UserError(f"{origin}:\n  train.{key}: unknown key, also to TrainingArguments.{hint}")
-        try:
-            TypeAdapter(types[key]).validate_python(value)
-        except ValidationError as error:
-            raise UserError(f"{origin}:\n  train.{key}: {error.errors()[0]['msg']}, but it is {value!r}") from error

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from fer_hf.errors import UserError
-from fer_hf.recipe import Recipe, find_recipe, load_recipe, shipped_recipes, validate_recipe
+from fer_hf.recipe import Recipe
+from fer_hf.recipe_file import find_recipe, load_recipe, shipped_recipes, validate_recipe
 
 SHIPPED = sorted(str(path.relative_to(shipped_recipes())) for path in shipped_recipes().rglob("*.yaml"))
 
@@ -31,17 +32,22 @@ def test_a_dumped_recipe_is_the_same_recipe(tmp_path):
     assert recipe.train.passed_through == {"dataloader_num_workers": 2}
     dumped = tmp_path / "recipe.yaml"
     dumped.write_text(recipe.to_yaml(), encoding="utf-8")
-    assert load_recipe(dumped) == recipe
+    assert load_recipe(dumped).model_dump() == recipe.model_dump()
     assert "split_seed: 0" in recipe.to_yaml()
 
 
 def test_overrides(tmp_path):
     path = write(tmp_path, "data:\n  source: toy\n")
-    overrides = ["data.source=folder:/a b/c: d #2", "train.seed=7", "loss.class_weights=[1,2]", "augment.enabled=false"]
+    overrides = [
+        "data.source=folder:/a b/c: d #2",
+        "train.seed=7",
+        "loss.class_weights=[1,2,1,1,1,1,1]",
+        "augment.enabled=false",
+    ]
     recipe = load_recipe(path, overrides)
     assert recipe.data.source == "folder:/a b/c: d #2"
     assert recipe.train.seed == 7
-    assert recipe.loss.class_weights == [1.0, 2.0]
+    assert recipe.loss.class_weights == [1.0, 2.0, *[1.0] * 5]
     assert recipe.augment.enabled is False
 
 
@@ -67,7 +73,7 @@ def test_overrides(tmp_path):
         ("train.seed=-1", "greater than or equal to 0"),
         ("train.label_names=[x]", "data.label_set"),
         ("name=../../elsewhere", "name:"),
-        ("loss.class_weights=some", "'balanced', but it is 'some'"),
+        ("loss.class_weights=some", "'balanced' or 'effective_number', but it is 'some'"),
         ("data.source", "write section.key=value"),
         ("a.b.c=1", "write section.key=value"),
     ],
@@ -76,6 +82,65 @@ def test_mistakes_are_named(tmp_path, override, message):
     with pytest.raises(UserError) as error:
         load_recipe(write(tmp_path, ""), [override])
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "loss:\n  focal_gamma: 2\naugment:\n  mixup: 0.2\n",
+            "leave out augment.mixup or augment.cutmix (PATH, line 2)",
+        ),
+        ("loss: {focal_gamma: 2, label_smoothing: 0.1}", "leave out loss.label_smoothing (PATH, line 1)"),
+        (
+            "train:\n  precision: fp16\n  sam_rho: 0.05\n",
+            "gradients of fp16: set train.precision to bf16 or fp32 (PATH, line 3)",
+        ),
+        ("loss:\n  class_weights: [1, 2]\n", "loss.class_weights: 2 weights for the 7 labels angry,"),
+        (
+            "loss:\n  class_weights: balanced\ntrain:\n  sampling: class_balanced\n",
+            "choose it or loss.class_weights (PATH, line 4)",
+        ),
+        ("train:\n  sam_adaptive: true\n", "set train.sam_rho (PATH, line 2)"),
+        ("augment: {enabled: false, cutmix: 1}", "augment.enabled is false"),
+        ("train:\n\n  metric_for_best_model: f2\n", "but it is 'f2' (PATH, line 3)"),
+        (
+            "train:\n  stages:\n    - learning_rate: 0\n",
+            "train.stages.0.learning_rate: Input should be greater than 0, but it is 0 (PATH, line 3)",
+        ),
+        ("train:\n  sed: 0\n", "Did you mean 'train.seed'? (PATH, line 2)"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_with_its_line(tmp_path, text, message):
+    path = write(tmp_path, text)
+    with pytest.raises(UserError) as error:
+        load_recipe(path)
+    assert message.replace("PATH", str(path)) in str(error.value)
+
+
+def test_a_recipe_extends_another(tmp_path):
+    write(
+        tmp_path, "name: base\nmodel:\n  name: resnet18\n  image_size: 64\ntrain:\n  stages: [{trainable: head}, {}]\n"
+    )
+    child = tmp_path / "child.yaml"
+    child.write_text("extends: mine.yaml\nmodel:\n  image_size: 96\nloss:\n  focal_gamma: 1\n")
+    recipe = load_recipe(child, ["train.seed=3"])
+    assert (recipe.name, recipe.model.name, recipe.model.image_size, recipe.train.seed) == ("child", "resnet18", 96, 3)
+    assert recipe.where("model.name") == f"{tmp_path / 'mine.yaml'}, line 3"
+    assert recipe.where("model.image_size") == f"{child}, line 3"
+    assert recipe.where("train.seed") == "the command line"
+    assert recipe.where("train.stages.1.trainable") == f"{tmp_path / 'mine.yaml'}, line 6"
+    assert recipe.where("report.title") == "the default"
+    assert "extends" not in recipe.to_yaml()
+    child.write_text("extends: quickstart\n")
+    assert load_recipe(child).model.name == load_recipe("quickstart").model.name
+    write(tmp_path, "extends: child.yaml\n")
+    child.write_text("extends: mine.yaml\n")
+    with pytest.raises(UserError, match="extends this recipe itself"):
+        load_recipe(child)
+    child.write_text("extends: elsewhere\n")
+    with pytest.raises(UserError, match="no recipe 'elsewhere'"):
+        load_recipe(child)
 
 
 def test_all_problems_are_listed_at_once():

@@ -25,7 +25,8 @@ from fer_hf.evaluation.predict import predict_logits, write_predictions
 from fer_hf.images import ImageSpec
 from fer_hf.models.load import load_model
 from fer_hf.progress import console, output
-from fer_hf.recipe import Recipe, load_recipe
+from fer_hf.recipe import Recipe
+from fer_hf.recipe_file import load_recipe
 from fer_hf.report.audit_page import audit_page, shown, summary
 from fer_hf.run import Run, write_csv, write_text
 

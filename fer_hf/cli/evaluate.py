@@ -45,7 +45,8 @@ def evaluate(
     from fer_hf.launch import processes
     from fer_hf.models.load import load_model
     from fer_hf.progress import console
-    from fer_hf.recipe import Recipe, load_recipe
+    from fer_hf.recipe import Recipe
+    from fer_hf.recipe_file import load_recipe
     from fer_hf.run import Run
 
     quiet_libraries()

@@ -22,7 +22,8 @@ from fer_hf.deploy.onnx import require_optimum
 from fer_hf.errors import UserError
 from fer_hf.launch import processes
 from fer_hf.progress import console
-from fer_hf.recipe import Recipe, load_recipe
+from fer_hf.recipe import Recipe
+from fer_hf.recipe_file import load_recipe
 from fer_hf.report import write_report
 from fer_hf.run import Run, environment, write_text
 from fer_hf.training.fit import fit, training_arguments

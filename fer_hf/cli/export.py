@@ -14,7 +14,7 @@ def export(
     Example: [bold]fer-hf export runs/quickstart/20260131-175900 --int8[/bold]
     """
     from fer_hf.cli.stages import export_run, print_results, quiet_libraries
-    from fer_hf.recipe import load_recipe
+    from fer_hf.recipe_file import load_recipe
     from fer_hf.run import Run
 
     quiet_libraries()

@@ -20,7 +20,7 @@ def push(
     from fer_hf import hub
     from fer_hf.errors import UserError
     from fer_hf.progress import output
-    from fer_hf.recipe import load_recipe
+    from fer_hf.recipe_file import load_recipe
     from fer_hf.run import Run
 
     opened = Run.open(run)

@@ -19,6 +19,6 @@ def quickstart(
     Example: [bold]fer-hf quickstart[/bold]
     """
     from fer_hf.cli.experiment import run_recipe
-    from fer_hf.recipe import load_recipe
+    from fer_hf.recipe_file import load_recipe
 
     run_recipe(load_recipe("quickstart", overrides), output)

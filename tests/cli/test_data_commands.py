@@ -125,7 +125,7 @@ def test_label_errors_out_of_fold(cli, faces, tmp_path):
 def test_out_of_fold_keeps_repeated_images_together(faces, tmp_path, monkeypatch):
     """A source of weight 2 has each image twice: no model may learn the copy of what it predicts."""
     from fer_hf.cli import datasets as command
-    from fer_hf.recipe import validate_recipe
+    from fer_hf.recipe_file import validate_recipe
 
     (faces / "sad" / "broken.png").unlink()
     loaded, seen = load_faces([{"source": f"folder:{faces}", "weight": 2}]), []

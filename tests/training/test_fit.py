@@ -17,7 +17,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from fer_hf.data import toy
 from fer_hf.errors import FerError, UserError
-from fer_hf.recipe import validate_recipe
+from fer_hf.recipe_file import validate_recipe
 from fer_hf.run import Run
 from fer_hf.training.checkpoints import checkpoints
 from fer_hf.training.fit import class_weights, fit, history, training_arguments

@@ -7,7 +7,7 @@ import torch
 from fer_hf.emotions import label_names
 from fer_hf.images import ImageSpec, TrainTransform
 from fer_hf.models.load import load_model
-from fer_hf.recipe import load_recipe, shipped_recipes
+from fer_hf.recipe_file import load_recipe, shipped_recipes
 from fer_hf.run import Run
 from fer_hf.training.fit import training_arguments
 
