@@ -11,3 +11,9 @@ class UserError(FerError, ValueError):
     """The input has to change: the message quotes the bad value and says what is allowed. Exit code 2."""
 
     exit_code = 2
+
+
+class TerminatedError(FerError):
+    """Training was asked to end (SIGTERM) and has saved a checkpoint first. Exit code 128 + 15, as the shell has it."""
+
+    exit_code = 143

@@ -120,19 +120,27 @@ def to_uint8(image: Image.Image) -> Tensor:
 
 
 class FaceDataset(torch.utils.data.Dataset):
-    """A `datasets.Dataset` with `image` and `label` as rows of tensors; the row number travels as `index`."""
+    """A `datasets.Dataset` with `image` and `label` as rows of tensors; the row number travels as `index`.
 
-    def __init__(self, dataset: Any):
-        self.dataset = dataset.select_columns(["image", "label"])
+    With `soft`, the column `soft_label` comes along. A number beyond the end counts on from the beginning: that row
+    once more, with the random numbers of another (see `ClassBalancedSampler`).
+    """
+
+    def __init__(self, dataset: Any, soft: bool = False):
+        self.columns = ["image", "label", *(["soft_label"] if soft else [])]
+        self.dataset = dataset.select_columns(self.columns)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
-        rows = self.dataset[indices]
+        times, numbers = zip(*(divmod(index, len(self)) for index in indices), strict=True)
+        rows = self.dataset[list(numbers)]
+        columns = zip(*(rows[name] for name in self.columns), strict=True)
         return [
-            {"image": to_uint8(image), "label": label, "index": index}
-            for index, image, label in zip(indices, rows["image"], rows["label"], strict=True)
+            dict(zip(self.columns, row, strict=True))
+            | {"image": to_uint8(row[0]), "index": (number + time) % len(self)}
+            for row, number, time in zip(columns, numbers, times, strict=True)
         ]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -140,15 +148,21 @@ class FaceDataset(torch.utils.data.Dataset):
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Rows to a batch: `labels` `(B,)`, `index` (a list), `images` uint8 `(B, C, H, W)` or, of mixed shapes, a list."""
+    """Rows to a batch: `labels` `(B,)`, `index` (a list), `images` uint8 `(B, C, H, W)` or, of mixed shapes, a list.
+
+    Soft labels, where there are any, are float `(B, C)`.
+    """
     images = [row["image"] for row in rows]
     alike = len({image.shape for image in images}) == 1
     # Labels come first: accelerate reads the batch size off the first tensor it finds.
-    return {
+    batch = {
         "labels": torch.tensor([row["label"] for row in rows]),
         "index": [row["index"] for row in rows],
         "images": torch.stack(images) if alike else images,
     }
+    if "soft_label" in rows[0]:
+        batch["soft_labels"] = torch.tensor([row["soft_label"] for row in rows])
+    return batch
 
 
 def by_shape(images: Tensor | Sequence[Tensor], transform: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

@@ -322,8 +322,9 @@ class Recipe(Section):
         content["data"]["source"] = self.data.public_source()
         if self.data.exclude:
             content["data"]["exclude"] = Path(self.data.exclude).name
-        if Path(self.model.name).exists():
-            content["model"]["name"] = Path(self.model.name).resolve().name
+        for section, key in (("model", "name"), ("model", "weights"), ("loss", "teacher")):
+            if (value := content[section][key]) and Path(value).exists():
+                content[section][key] = Path(value).resolve().name
         for key, value in self.train.passed_through.items():
             if isinstance(value, str) and Path(value).is_absolute():
                 content["train"][key] = "PATH"

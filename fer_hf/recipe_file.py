@@ -80,7 +80,8 @@ def find_recipe(name: str | Path) -> Path:
     if path.is_file():
         return path
     root = shipped_recipes()
-    known = sorted(file.relative_to(root).with_suffix("").as_posix() for file in root.rglob("*.yaml"))
+    files = (file for file in root.rglob("*.yaml") if file.name != "study.yaml")
+    known = sorted(file.relative_to(root).with_suffix("").as_posix() for file in files)
     wanted = path.as_posix().removeprefix("recipes/").removesuffix(".yaml")
     if wanted in known:
         return root / f"{wanted}.yaml"

@@ -7,7 +7,8 @@ from fer_hf.errors import UserError
 from fer_hf.recipe import Recipe
 from fer_hf.recipe_file import find_recipe, load_recipe, shipped_recipes, validate_recipe
 
-SHIPPED = sorted(str(path.relative_to(shipped_recipes())) for path in shipped_recipes().rglob("*.yaml"))
+RECIPES = [path for path in shipped_recipes().rglob("*.yaml") if path.name != "study.yaml"]
+SHIPPED = sorted(str(path.relative_to(shipped_recipes())) for path in RECIPES)
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -174,6 +175,10 @@ def test_several_sources_and_what_is_public_of_them(tmp_path):
     assert [getattr(entry, "weight", 1) for entry in recipe.data.source] == [1, 2.0, 1]
     assert recipe.public()["data"]["source"] == ["rafdb:PATH", {"source": "hub:a/b@v1", "weight": 2.0}, "toy"]
     assert recipe.public()["data"]["exclude"] == "exclude.csv"
+    file = tmp_path / "weights.pt"
+    file.touch()
+    hidden = load_recipe("quickstart", [f"model.weights={file}", f"loss.teacher={tmp_path}"]).public()
+    assert (hidden["model"]["weights"], hidden["loss"]["teacher"]) == ("weights.pt", tmp_path.name)
     (tmp_path / "again.yaml").write_text(recipe.to_yaml())
     assert load_recipe(tmp_path / "again.yaml").data == recipe.data
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from fer_hf import __version__
+from fer_hf.cli.compare import compare
 from fer_hf.cli.data import app as data
 from fer_hf.cli.evaluate import evaluate
 from fer_hf.cli.export import export
@@ -19,9 +20,11 @@ from fer_hf.cli.push import push
 from fer_hf.cli.quickstart import quickstart
 from fer_hf.cli.recipe import app as recipe
 from fer_hf.cli.report import report
+from fer_hf.cli.study import study
 from fer_hf.cli.train import train
 
 INTERRUPTED = 130
+RESUME = "Stopped. A training goes on with the same command and --resume, a study with the same command."
 NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}
 
 app = typer.Typer(
@@ -33,7 +36,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (quickstart, train, evaluate, export, report, push, predict):
+for command in (quickstart, train, evaluate, export, report, push, predict, study, compare):
     app.command()(command)
 app.add_typer(recipe, name="recipe")
 app.add_typer(data, name="data")
@@ -66,7 +69,7 @@ def main() -> None:
         app()
     except SystemExit as stop:
         if stop.code == INTERRUPTED:  # typer has turned Ctrl-C into this
-            typer.echo("Stopped. A training goes on with `fer-hf train`, the same recipe and --resume.", err=True)
+            typer.echo(RESUME, err=True)
         raise
     except Exception as error:
         if debug:

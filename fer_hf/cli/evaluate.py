@@ -20,6 +20,12 @@ class Format(StrEnum):
     INT8 = "int8"
 
 
+class Tta(StrEnum):
+    NONE = "none"
+    FLIP = "flip"
+    TEN_CROP = "ten_crop"
+
+
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder, a model folder, or a Hub id.")],
     data: Annotated[
@@ -28,6 +34,9 @@ def evaluate(
     ] = None,
     split: Annotated[Split, typer.Option(help="Which split.")] = Split.TEST,
     format: Annotated[Format, typer.Option(help="Which file of the model.")] = Format.PYTORCH,
+    tta: Annotated[
+        Tta, typer.Option(help="Test-time augmentation: an evaluation of its own, beside the plain one.")
+    ] = Tta.NONE,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 128,
     output: Annotated[
         Path | None,
@@ -66,7 +75,7 @@ def evaluate(
     if is_run and named_alike and not same and not output:
         raise UserError(f"{data} has the name of the run's own dataset: give --output to keep their figures apart.")
     run = Run(output or (own.path if is_run else Path("runs/evaluate") / re.sub(r"[^\w.-]+", "-", model.strip("/."))))
-    name = evaluate_to(run, source, faces, split.value, format.value, batch_size, accelerator)
+    name = evaluate_to(run, source, faces, split.value, format.value, batch_size, accelerator, tta.value)
     if accelerator.is_main_process:
         for line in remarks(faces):
             console.print(line, style="dim", markup=False)

@@ -17,6 +17,7 @@ from fer_hf.cli.stages import (
     remarks,
     splits_csv,
 )
+from fer_hf.cli.tracking import add_pictures
 from fer_hf.data import Faces
 from fer_hf.deploy.onnx import require_optimum
 from fer_hf.errors import UserError
@@ -26,7 +27,8 @@ from fer_hf.recipe import Recipe
 from fer_hf.recipe_file import load_recipe
 from fer_hf.report import write_report
 from fer_hf.run import Run, environment, write_text
-from fer_hf.training.fit import fit, training_arguments
+from fer_hf.training.arguments import training_arguments
+from fer_hf.training.fit import fit
 
 
 def run_recipe(recipe: Recipe, output: Path | None = None, resume: bool = False) -> None:
@@ -35,7 +37,7 @@ def run_recipe(recipe: Recipe, output: Path | None = None, resume: bool = False)
     if recipe.export.onnx:
         require_optimum()  # now, not after an hour of training
     state = processes()
-    training_arguments(recipe.train, Run("runs"))  # what transformers refuses, it refuses before anything is made
+    training_arguments(recipe.train, Path("runs"))  # what transformers refuses, it refuses before anything is made
     faces = load(recipe)  # before there is a folder: a mistake in the data leaves nothing behind
     run, done = _open_run(recipe, output, resume, state)
     if "finished" in done:
@@ -50,12 +52,16 @@ def run_recipe(recipe: Recipe, output: Path | None = None, resume: bool = False)
         fit(recipe, faces.splits, run, resume)
     accelerator = Accelerator()
     for split in recipe.evaluate.splits:
-        evaluate_to(run, run.model, faces, split, "pytorch", recipe.train.per_device_eval_batch_size, accelerator)
+        for tta in dict.fromkeys(("none", recipe.evaluate.tta)):
+            batch = recipe.train.per_device_eval_batch_size
+            evaluate_to(run, run.model, faces, split, "pytorch", batch, accelerator, tta)
     if state.is_main_process:
         write_report(run)
         if recipe.export.onnx:
             export_run(run, recipe, recipe.export.int8, faces)
             write_report(run)
+        if "tensorboard" in recipe.train.report_to:
+            add_pictures(run, faces)
         run.update_metrics(finished=True)
         print_results(run)
 

@@ -85,25 +85,28 @@ def evaluate_to(
     format: str = "pytorch",
     batch_size: int = 128,
     accelerator: Accelerator | None = None,
+    tta: str = "none",
 ) -> str:
     """Evaluate one file of a model and write predictions and figures to `run`; returns their name.
 
-    The labels of `faces` are in the model's order.
+    The labels of `faces` are in the model's order. Figures with test-time augmentation have a name of their own, and
+    the key `tta` beside `format`, which plain ones lack.
     """
     if split not in faces.splits:
         raise UserError(f"{faces.dataset} has no {split} split; it has {', '.join(faces.splits)}.")
     loaded = load_model(str(model))
     classifier = loaded.model if format == "pytorch" else load_onnx(model, ONNX_FILES[format])
     dataset = faces.source if faces.source in ("fer2013", "toy") else re.sub(r"[^\w.-]+", "-", faces.dataset)
-    name = f"{dataset}-{split}" + ("" if format == "pytorch" else f"-{format}")
+    name = f"{dataset}-{split}" + ("" if format == "pytorch" else f"-{format}") + ("" if tta == "none" else f"-{tta}")
     path = run.predictions / f"{name}.parquet"
     spec = ImageSpec.from_processor(loaded.processor)
-    figures = evaluate_split(classifier, faces.splits[split], spec, path, batch_size, accelerator)
+    figures = evaluate_split(classifier, faces.splits[split], spec, path, batch_size, accelerator, tta)
     if accelerator is None or accelerator.is_main_process:
         entry = {
             "dataset": faces.dataset,
             "split": split,
             "format": format,
+            **({} if tta == "none" else {"tta": tta}),
             "predictions": f"predictions/{path.name}",
             "processes": accelerator.num_processes if accelerator else 1,
             "label_names": list(faces.label_names),
@@ -123,7 +126,8 @@ def export_run(run: Run, recipe: Recipe, int8: bool, faces: Faces | None = None)
         calibration = sample(faces.splits["train"], recipe.export.calibration_images)
         exported["int8"] = quantise(run.model, calibration, spec, recipe.export.calibration)
     run.update_metrics(export=exported)
-    known = [(row["dataset"], row["split"], row["format"]) for row in run.metrics().get("evaluations", {}).values()]
+    rows = run.metrics().get("evaluations", {}).values()
+    known = [(row["dataset"], row["split"], row["format"]) for row in rows if "tta" not in row]
     for format in exported if (faces.dataset, "validation", "pytorch") in known else ("pytorch", *exported):
         evaluate_to(run, run.model, faces, "validation", format, recipe.train.per_device_eval_batch_size)
 
@@ -140,7 +144,7 @@ def print_results(run: Run, only: str | None = None) -> None:
             low, high = row["accuracy_ci"]
             table.add_row(
                 row["split"],
-                row["format"],
+                f"{row['format']} + {row['tta']}" if "tta" in row else row["format"],
                 escape(f"{row['accuracy']:.1%} [{low * 100:.1f}, {high * 100:.1f}]"),
                 f"{row['macro_f1']:.1%}",
                 f"{row['top_2_accuracy']:.1%}",

@@ -38,26 +38,17 @@ def export_onnx(model_folder: Path, check: torch.Tensor) -> dict[str, Any]:
     Returns file, megabytes and the largest difference of the logits. Raises `FerError` above 1e-4.
     """
     require_optimum()
-    from optimum.exporters.onnx import main_export
+    from optimum.exporters.onnx import export
     from optimum.exporters.onnx.model_configs import ViTOnnxConfig
 
     loaded = load_model(str(model_folder))
-    # Optimum's own config for timm names the input `x`, which its runtime classes do not find.
-    is_timm = loaded.model.config.model_type == "timm_wrapper"
-    custom = {"model": ViTOnnxConfig(loaded.model.config, task="image-classification")} if is_timm else None
+    # `main_export` refuses classes from outside transformers, and calls the input of timm's `x`; for all other image
+    # classifiers its settings are those of the ViT.
+    settings = ViTOnnxConfig(loaded.model.config, task="image-classification")
     height, width = check.shape[-2:]
     with tempfile.TemporaryDirectory(dir=model_folder, prefix=".") as aside:
-        main_export(
-            str(model_folder),
-            output=aside,
-            task="image-classification",
-            library_name="transformers",
-            custom_onnx_configs=custom,
-            batch_size=2,
-            height=height,
-            width=width,
-            do_validation=False,  # ours is on real images, below
-        )
+        shapes = {"batch_size": 2, "height": height, "width": width}
+        export(loaded.model, settings, Path(aside) / FLOAT, input_shapes=shapes)
         target = model_folder / "onnx" / FLOAT
         target.parent.mkdir(exist_ok=True)
         _fix_size(Path(aside) / FLOAT, height, width)

@@ -1,4 +1,4 @@
-"""One function loads them all: Hub checkpoints, timm models through transformers, local folders, random weights.
+"""One function loads them all: Hub checkpoints, timm models through transformers, local folders, files, random weights.
 
 Labels travel by name: a checkpoint whose own labels cover the wanted ones keeps their head rows, in the wanted order;
 any other gets a new head. Input size, mean and std end up where `AutoImageProcessor` finds them again.
@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import timm
 import torch
+from PIL import Image
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -24,10 +25,13 @@ from transformers import (
     TimmWrapperConfig,
     TimmWrapperForImageClassification,
     TimmWrapperImageProcessor,
+    ViTImageProcessor,
 )
 
 from fer_hf.emotions import LabelError, align, are_emotions
 from fer_hf.errors import UserError
+from fer_hf.models.attention import EmotionAttentionConfig, EmotionAttentionForImageClassification
+from fer_hf.models.weights import fill
 from fer_hf.run import write_text
 
 CONTAMINATED = "dima806/facial_emotions_image_detection"
@@ -36,6 +40,10 @@ CONTAMINATION_NOTE = (
     "set with disgust recall 1.0, which fits over-sampling before the split). FER2013 scores that start from it are "
     "inflated; compare with a control from `google/vit-base-patch16-224-in21k`."
 )
+
+# Our own commands load these from here, without trust in code that lies beside the weights.
+AutoConfig.register("emotion_attention", EmotionAttentionConfig, exist_ok=True)
+AutoModelForImageClassification.register(EmotionAttentionConfig, EmotionAttentionForImageClassification, exist_ok=True)
 
 
 @dataclass
@@ -68,6 +76,8 @@ def load_model(
     image_size: int | None = None,
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
+    attention: bool = False,
+    weights: str | None = None,
 ) -> Loaded:
     """Load an image classifier for the emotions `labels`, or with its own labels when `labels` is None.
 
@@ -77,6 +87,8 @@ def load_model(
         pretrained: False draws random weights from torch's global generator (timm's own scheme for timm models).
         image_size: input height and width in pixels, instead of the model's own.
         drop_rate, drop_path_rate: dropout before the classifier and stochastic depth, both timm models only.
+        attention: put squeeze-excite and CBAM between a timm model and a new classifier.
+        weights: a state dict for the timm architecture `name`, instead of timm's weights (see `weights.fill`).
 
     Raises `UserError` when the model cannot be found, is no image classifier, or its labels or input size do not fit.
     """
@@ -88,18 +100,27 @@ def load_model(
     dropout = {k: v for k, v in {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}.items() if v}
     timm_name = name.removeprefix("timm/")
     is_timm = not Path(name).is_dir() and timm.is_model(timm_name)
-    if is_timm and not pretrained:
-        return _random_timm(timm_name, _wanted(name, labels), image_size, dropout)
+    if weights and not is_timm:
+        raise UserError(f"model.weights fills a timm architecture: {name!r} is none, set model.name to a timm name.")
+    random = is_timm and (bool(weights) or not pretrained)
     cfg = timm.get_pretrained_cfg(timm_name) if is_timm else None
     hub_id = cfg.hf_hub_id if cfg else name
-    if is_timm and not hub_id:
+    if not hub_id and not random:
         raise UserError(f"timm has no weights for {timm_name!r}: choose another tag, or set model.pretrained=false.")
     try:
-        return _load_hub(str(hub_id), labels, pretrained, image_size, dropout)
-    except UserError:
+        if random:
+            loaded = _random_timm(timm_name, _wanted(name, labels), image_size, dropout)
+        else:
+            loaded = _load_hub(str(hub_id), labels, pretrained, image_size, dropout)
+        if weights:
+            loaded.notes.append(fill(cast(Any, loaded.model).timm_model, head_of(loaded.model), Path(weights)))
+        return _with_attention(loaded, name) if attention else loaded
+    except TypeError as error:  # of timm's constructors, which do not all take both
+        if dropout:
+            raise UserError(f"{name!r} does not take model.{' or model.'.join(dropout)}: {error}.") from error
         raise
     except (OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if isinstance(error, UserError) or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
             raise
         near = get_close_matches(timm_name.split(".")[0], timm.list_models(), n=3)
         hint = f" timm models of a similar name: {', '.join(near)}." if near else ""
@@ -150,6 +171,32 @@ def _random_timm(name: str, labels: Sequence[str], image_size: int | None, dropo
     return Loaded(model, processor, None, "new (random weights)")
 
 
+def _with_attention(loaded: Loaded, name: str) -> Loaded:
+    """The backbone of a loaded timm model under new attention; what has it already is left as it is."""
+    if isinstance(loaded.model, EmotionAttentionForImageClassification):
+        return loaded
+    own: Any = loaded.model.config
+    if not isinstance(own, TimmWrapperConfig):
+        raise UserError(f"model.attention goes on top of timm models: {name!r} is none, leave it out.")
+    args: dict[str, Any] = dict(own.model_args or {})
+    rate = args.pop("drop_rate", 0.0)
+    config = EmotionAttentionConfig(own.architecture, args, rate, **_id2label(loaded.label_names))
+    seen: dict[str, Any] = loaded.processor.data_config
+    model = EmotionAttentionForImageClassification(config)
+    features = model.eval().backbone(torch.zeros(1, *seen["input_size"]))
+    if features.shape[1:-2] != (head_of(model).in_features,):
+        raise UserError(f"model.attention needs the feature map of a convolutional network: {name!r} has none.")
+    model.backbone.load_state_dict(cast(Any, loaded.model).timm_model.state_dict(), strict=False)  # but its classifier
+    processor = ViTImageProcessor(
+        size=dict(zip(("height", "width"), seen["input_size"][-2:], strict=True)),
+        resample=Image.Resampling[seen["interpolation"].upper()],
+        image_mean=list(seen["mean"]),
+        image_std=list(seen["std"]),
+        do_convert_rgb=True,
+    )
+    return Loaded(model, processor, loaded.base_model, "new (random weights)", loaded.notes)
+
+
 def _load_hub(
     name: str, labels: Sequence[str] | None, pretrained: bool, image_size: int | None, dropout: dict[str, float]
 ) -> Loaded:
@@ -167,7 +214,9 @@ def _load_hub(
         _name_labels(config, labels or own)
     is_timm = isinstance(config, TimmWrapperConfig)
     processor_changes = _resize_config(config, name, image_size, is_timm)
-    if is_timm and dropout:
+    if isinstance(config, EmotionAttentionConfig):
+        config.drop_rate = dropout.pop("drop_rate", config.drop_rate)
+    if dropout and hasattr(config, "model_args"):
         config.model_args = (config.model_args or {}) | dropout
     elif dropout:
         raise UserError(f"model.{next(iter(dropout))} is for timm models; {name!r} has its dropout in its own config.")

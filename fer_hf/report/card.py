@@ -22,6 +22,7 @@ from fer_hf.report.figures import write_figures
 from fer_hf.run import Run, write_text
 
 FORMATS = {"pytorch": "PyTorch", "onnx": "ONNX float32", "int8": "ONNX INT8"}
+TTA = {"flip": "flip", "ten_crop": "ten crops"}
 SPLITS = ("test", "validation")
 STRONG, WEAK = 0.85, 0.60  # F1 above and below which a class is called strong and weak
 # Settings that change neither the weights nor the figures stay out of the table; the card holds the whole recipe too.
@@ -76,6 +77,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Markdown:
 def evaluations(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """All evaluations in the card's order: test, validation, others; the training data first; PyTorch, ONNX, INT8.
 
+    One with test-time augmentation (the key `tta`) follows the plain one.
     `dataset_type` is the id on the Hub or the kind of source where the run knows it, as it does for its own data.
     """
     data = metrics.get("data") or {}
@@ -88,13 +90,16 @@ def evaluations(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     def place(name: str, order: Sequence[str]) -> int:
         return order.index(name) if name in order else len(order)
 
-    return sorted(found, key=lambda e: (place(e["split"], SPLITS), not e["own"], place(e["format"], [*FORMATS])))
+    def order(e: dict[str, Any]) -> tuple[Any, ...]:
+        return place(e["split"], SPLITS), not e["own"], place(e["format"], [*FORMATS]), e.get("tta", "")
+
+    return sorted(found, key=order)
 
 
 def headline(ordered: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The evaluation the card opens with: the first of the PyTorch model. Raises `UserError` when there is none."""
+    """The evaluation the card opens with, the first plain one of PyTorch. Raises `UserError` when there is none."""
     for evaluation in ordered:
-        if evaluation["format"] == "pytorch":
+        if evaluation["format"] == "pytorch" and "tta" not in evaluation:
             return evaluation
     raise UserError(
         "metrics.json holds no evaluation of the PyTorch model, so there is nothing to report. "
@@ -162,7 +167,8 @@ def results_table(ordered: Sequence[dict[str, Any]]) -> Markdown:
     header = ["Data", "Format", "Accuracy", "Macro F1", "Balanced", "Top-2", "ECE", "Log loss"]
     rows = []
     for e in ordered:
-        rows.append([f"{e['dataset']} {e['split']}", FORMATS.get(e["format"], e["format"])])
+        augmented = f" + {TTA.get(e['tta'], e['tta'])}" if "tta" in e else ""
+        rows.append([f"{e['dataset']} {e['split']}", FORMATS.get(e["format"], e["format"]) + augmented])
         scores = (percent(e[key], e.get(f"{key}_ci")) for key in ("accuracy", "macro_f1"))
         rows[-1] += [Markdown(score.replace(", ", ",\N{NO-BREAK SPACE}")) for score in scores]
         rows[-1] += [percent(e[key]) for key in ("balanced_accuracy", "top_2_accuracy", "expected_calibration_error")]
@@ -172,6 +178,7 @@ def results_table(ordered: Sequence[dict[str, Any]]) -> Markdown:
 
 def changes(ordered: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """What ONNX and INT8 cost: their accuracy `after`, PyTorch's `before`, on the same images; `points` in percent."""
+    ordered = [e for e in ordered if "tta" not in e]
     reference = {(e["dataset"], e["split"], e["images"]): e for e in ordered if e["format"] == "pytorch"}
     result = []
     for e in ordered:

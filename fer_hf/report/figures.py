@@ -1,4 +1,4 @@
-"""The figures of the model card: confusion matrix, per-class bars, learning curves, reliability diagram.
+"""The figures of the model card (confusion matrix, per-class bars, learning curves, reliability) and of `compare`.
 
 Each function is pure: a section of `metrics.json` in, a Matplotlib `Figure` out. Nothing touches pyplot, so no global
 state is left behind and no display is needed. Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/) and
@@ -7,6 +7,7 @@ Figures are seven inches wide, so that their text is still readable at the width
 """
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.path import Path as Line
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
+from matplotlib.transforms import Bbox
 
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 STYLE: Any = {
@@ -157,6 +161,83 @@ def reliability_figure(evaluation: dict[str, Any]) -> Figure:
     return figure
 
 
+@matplotlib.rc_context(STYLE)
+def accuracy_latency_figure(rows: Sequence[dict[str, Any]], metric: str) -> Figure:
+    """A metric against latency: a point with its 95 % interval and its name for each row, and the Pareto front.
+
+    A row has `name`, `mean`, `low` and `high` (shares), `latency_ms`, and the `dataset`, `split` and `images` that all
+    share. Latency is on a logarithmic axis when it spreads more than fivefold.
+    """
+    rows = sorted(rows, key=lambda row: (row["latency_ms"], -row["mean"]))
+    latency, mean, low, high = (np.array([row[key] for row in rows]) for key in ("latency_ms", "mean", "low", "high"))
+    front = mean > np.maximum.accumulate(np.r_[-np.inf, mean[:-1]])  # better than all that are faster
+    named = metric.replace("_", " ").replace("f1", "F1")
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(latency[front], mean[front], color=ORANGE, drawstyle="steps-post", label="best up to this latency")
+    gaps = np.maximum([mean - low, high - mean], 0)
+    axes.errorbar(latency, mean, gaps, fmt="none", ecolor=GREY, elinewidth=1, capsize=2, label="95 % interval")
+    axes.scatter(latency[front], mean[front], 30, color=ORANGE, edgecolor="black", linewidth=0.6, zorder=3)
+    axes.scatter(latency[~front], mean[~front], 24, color=BLUE, marker="s", zorder=3)
+    if latency.max() > 5 * latency.min():
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.margins(0.12)
+    axes.set(xlabel="CPU latency of one image, ms (median)", ylabel=named)
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    axes.grid()
+    figure.suptitle(_title(f"{named[0].upper()}{named[1:]} and latency", rows[0]), fontsize=11)
+    figure.legend(loc="outside lower center", ncols=2)
+    _name_points(figure, axes, rows)
+    return figure
+
+
+def _name_points(figure: Figure, axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
+    """Write each row's name at the nearest free place around its point, with a line to it from further away."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # places are measured in pixels: nothing may move from here on
+    axes.set_autoscale_on(False)
+    point_of, top_of, bottom_of = (
+        axes.transData.transform([(row["latency_ms"], row[key]) for row in rows]) for key in ("mean", "high", "low")
+    )
+    marks = [Bbox([bottom - 3, top + 3]) for bottom, top in zip(bottom_of, top_of, strict=True)]
+    marks += [Bbox([point - 6, point + 6]) for point in point_of]
+    labels: list[Bbox] = []
+    lines: list[Line] = []
+    style: Any = {
+        "ha": "center",
+        "va": "center",
+        "fontsize": 8,
+        "path_effects": [withStroke(linewidth=3, foreground="w")],
+    }
+    for row, point in zip(rows, point_of, strict=True):
+        at = (row["latency_ms"], row["mean"])
+        text = axes.annotate(row["name"], at, (0, 0), textcoords="offset points", **style)
+        half = np.array(text.get_window_extent().size) / 2
+        least, chosen = np.inf, None
+        for radius, angle in product(range(11, 400, 6), np.deg2rad(np.arange(30, 390, 20))):
+            if radius >= least:
+                break
+            way = np.array([np.cos(angle), np.sin(angle)])
+            centre = point + radius * way + half * np.clip(2 * way, -1, 1)
+            box, line = Bbox([centre - half - 1, centre + half + 1]), Line([point, point + radius * way])
+            outside = np.any(box.min < axes.bbox.min) or np.any(box.max > axes.bbox.max)
+            if outside or box.count_overlaps(marks + labels):
+                continue
+            crossed = sum(map(line.intersects_bbox, labels)) + sum(other.intersects_bbox(box) for other in lines)
+            if radius + 50 * crossed < least:
+                least, chosen = radius + 50 * crossed, (radius, centre, box, line)
+        if chosen:
+            radius, centre, box, line = chosen
+            text.set_position(tuple((centre - point) * 72 / figure.dpi))
+            labels.append(box)
+            if radius > 20:
+                lines.append(line)
+                axes.plot(*axes.transData.inverted().transform(line.vertices).T, color=GREY, linewidth=0.6, zorder=2)
+
+
 def write_figures(
     folder: Path, evaluation: dict[str, Any], labels: Sequence[str], training: dict[str, Any] | None, trained_on: str
 ) -> list[str]:
@@ -174,6 +255,10 @@ def write_figures(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "learning_curves.png").unlink(missing_ok=True)
     for name, figure in figures.items():
-        with matplotlib.rc_context(STYLE):  # ticks are made while drawing
-            figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
+        save_figure(figure, folder / f"{name}.png")
     return list(figures)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    with matplotlib.rc_context(STYLE):  # ticks are made while drawing
+        figure.savefig(path, dpi=150, metadata={"Software": None})

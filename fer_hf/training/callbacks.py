@@ -1,12 +1,16 @@
 """Trainer callbacks: when checkpoints are due, how long training took, and what the terminal shows."""
 
+import signal
 import time
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
+
+from fer_hf.errors import TerminatedError
 
 
 class ExactResume(TrainerCallback):
@@ -30,6 +34,41 @@ class ExactResume(TrainerCallback):
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         control.should_log = True  # so that no logged loss spans two epochs
         control.should_save = True
+
+
+class SaveOnSigterm(TrainerCallback):
+    """SIGTERM, as a scheduler sends it before it kills: the step ends, is saved, and `TerminatedError` is raised.
+
+    Goes before `ExactResume`, which has the last word on when an epoch's last step is saved.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+        self._before: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        def receive(*_: Any) -> None:
+            self.received = True
+
+        self._before = signal.signal(signal.SIGTERM, receive)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if args.world_size > 1:  # all save at the same step, also when the signal reached some of them a step earlier
+            flag = torch.tensor(float(self.received), device=args.device)
+            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+            self.received = bool(flag.item())
+        if self.received:
+            control.should_save = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.received:
+            step = state.global_step
+            raise TerminatedError(f"Stopped by SIGTERM after step {step}, which is saved: go on with --resume.")
+
+    def restore(self) -> None:
+        """Let SIGTERM do what it did before training."""
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
 
 
 class Clock(TrainerCallback, ExportableState):

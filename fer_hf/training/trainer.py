@@ -1,23 +1,34 @@
 """A `Trainer` that transforms whole batches on the device, checkpoints safely, and keeps the best model.
 
-Everything else (loop, optimiser, schedules, accumulation, mixed precision, distribution) is the Trainer's own.
+Each technique is switched on by an argument and lives in a module of its own; everything else (loop, optimisers,
+schedules, accumulation, mixed precision, distribution) is the Trainer's own.
 """
 
 import math
 import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim.lr_scheduler import OneCycleLR
 from transformers import PreTrainedModel, Trainer
 
 from fer_hf.errors import FerError
 from fer_hf.images import EvalTransform, TrainTransform
 from fer_hf.models.load import save_model
 from fer_hf.run import move_into_place
+from fer_hf.training.average import WeightAverage
 from fer_hf.training.checkpoints import STAGING, publish
+from fer_hf.training.losses import distillation_loss
+from fer_hf.training.mixing import Mix
+from fer_hf.training.parameters import frozen_batch_norms
+from fer_hf.training.sam import ascent, moved, running_statistics_kept
+from fer_hf.training.sampling import ClassBalancedSampler
+from fer_hf.training.teacher import Teacher
 
 
 class FerTrainer(Trainer):
@@ -27,8 +38,18 @@ class FerTrainer(Trainer):
         train_transform, eval_transform: uint8 batches to `pixel_values`.
         processor: saved beside the best model.
         best_model: folder that gets config and weights whenever the validation metric improves.
-        class_weights: float `(C,)`, or None.
-        label_smoothing: in [0, 1); training only, as are the weights.
+        train_loss: of logits `(B, C)` and hard or soft targets; evaluation takes plain cross-entropy.
+        parameter_groups: for the optimiser.
+        first_epoch: number of the first epoch for the augmentation, above 0 after an earlier stage.
+        best_before: the best validation metric of an earlier stage.
+        sampler: of the training set; shuffled when None.
+        mix: mixup or CutMix.
+        teacher, teacher_weight, temperature: distillation.
+        sam_rho, sam_adaptive: sharpness-aware minimisation. Each process and each accumulated batch climbs by its own
+            gradient, as in the paper.
+        ema_decay: average of the weights, evaluated and saved in their place.
+        momentum: of SGD, Nesterov's.
+        one_cycle: instead of the schedule of the arguments; rises over their warm-up share.
         channels_last: memory format of the convolutions' weights and inputs.
     """
 
@@ -39,61 +60,161 @@ class FerTrainer(Trainer):
         eval_transform: EvalTransform,
         processor: Any,
         best_model: Path,
-        class_weights: Tensor | None = None,
-        label_smoothing: float = 0.0,
+        train_loss: Callable[[Tensor, Tensor], Tensor],
+        parameter_groups: list[dict[str, Any]],
+        first_epoch: int = 0,
+        best_before: float | None = None,
+        sampler: ClassBalancedSampler | None = None,
+        mix: Mix | None = None,
+        teacher: Teacher | None = None,
+        teacher_weight: float = 0.5,
+        temperature: float = 4.0,
+        sam_rho: float = 0.0,
+        sam_adaptive: bool = False,
+        ema_decay: float = 0.0,
+        momentum: float = 0.9,
+        one_cycle: bool = False,
         channels_last: bool = True,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
         self.model: PreTrainedModel
         self.train_transform, self.eval_transform = train_transform, eval_transform
-        self.processor, self.best_model = processor, best_model
-        self.class_weights = None if class_weights is None else class_weights.to(self.args.device)
-        self.label_smoothing = label_smoothing
+        self.processor, self.best_model, self.best_before = processor, best_model, best_before
+        self.train_loss, self.parameter_groups = train_loss, parameter_groups
+        self.first_epoch, self.sampler, self.mix = first_epoch, sampler, mix
+        self.teacher, self.teacher_weight, self.temperature = teacher, teacher_weight, temperature
+        self.sam_rho, self.sam_adaptive, self.momentum, self.one_cycle = sam_rho, sam_adaptive, momentum, one_cycle
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)
+        self.frozen = frozen_batch_norms(self.model)
+        self.average = WeightAverage(self.model, ema_decay) if ema_decay else None
+        if self.average:
+            self.add_callback(self.average)
         # Our loss is a mean over the batch: the Trainer has to divide it by the accumulation steps.
         self.model_accepts_loss_kwargs = False
         if self.args.device.type == "cpu":
             # transformers 4.57 loads optimiser states to "cpu:0" under DDP, a device that torch has come to refuse.
             self.args.__dict__["_setup_devices"] = torch.device("cpu")
 
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The optimiser of the arguments on our groups of parameters."""
+        if self.optimizer is None:
+            optimizer, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            if optimizer is torch.optim.SGD:
+                settings |= {"momentum": self.momentum, "nesterov": self.momentum > 0}
+            self.optimizer = optimizer(self.parameter_groups, **settings)
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The Trainer's, or one-cycle (arXiv 1708.07120) with each group's own rate as its peak."""
+        if self.one_cycle and self.lr_scheduler is None:
+            optimizer = optimizer or self.optimizer
+            self.lr_scheduler: Any = OneCycleLR(
+                optimizer,
+                max_lr=[group["lr"] for group in optimizer.param_groups],
+                total_steps=num_training_steps,
+                pct_start=max(self.args.get_warmup_steps(num_training_steps), 2) / num_training_steps,
+                cycle_momentum={"momentum", "betas"} & optimizer.defaults.keys() != set(),
+            )
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return self.sampler or super()._get_train_sampler(train_dataset)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.average:
+            self.average.load(Path(resume_from_checkpoint), self.args.device)
+
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Pixels and targets on the device; in training augmented, mixed, and seen by the teacher."""
+        if "pixel_values" in inputs:  # SAM looks at one batch twice
+            return inputs
         inputs = super()._prepare_inputs(inputs)
-        images = inputs["images"]
-        if self.model.training and self.train_transform:
-            pixel_values = self.train_transform(images, inputs["index"], epoch=int(self.state.epoch or 0))
+        images, targets = inputs["images"], inputs["labels"]
+        training = self.model.training
+        if training and self.train_transform:
+            epoch = self.first_epoch + int(self.state.epoch or 0)
+            pixel_values = self.train_transform(images, inputs["index"], epoch=epoch)
         else:
             pixel_values = self.eval_transform(images)
-        return {
-            "pixel_values": pixel_values.contiguous(memory_format=self.memory_format),
-            "labels": inputs["labels"],
-        }
+        if training:
+            targets = inputs.get("soft_labels", targets)
+            if self.mix:
+                step = self.state.global_step
+                pixel_values, targets = self.mix(pixel_values, targets, step, inputs["index"][0])
+        batch = {"pixel_values": pixel_values.contiguous(memory_format=self.memory_format), "labels": targets}
+        if training and self.teacher:
+            with self.compute_loss_context_manager():
+                batch["teacher_logits"] = self.teacher(batch["pixel_values"])
+        return batch
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """The Trainer's, or SAM's: up by the gradient of a first pass, then the gradient there. Returns the loss here.
+
+        Raises `FerError` when the loss is not finite, before the optimiser has moved.
+        """
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+        learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        gathered = [parameter.grad for parameter in learning]  # of earlier accumulated batches
+        if self.sam_rho:
+            for parameter in learning:
+                parameter.grad = None
+        with self.accelerator.no_sync(model) if self.sam_rho else nullcontext():
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        if not math.isfinite(loss.item()):
+            raise self._diverged(f"the loss of step {self.state.global_step + 1} is {loss.item()}")
+        if self.sam_rho:
+            used = [parameter for parameter in learning if parameter.grad is not None]
+            step = ascent(used, self.sam_rho, self.sam_adaptive)
+            for parameter, gradient in zip(learning, gathered, strict=True):
+                parameter.grad = gradient
+            with moved(used, step), running_statistics_kept(self.model):
+                super().training_step(model, inputs, num_items_in_batch)
+        return loss
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Cross-entropy: weighted and smoothed in training, plain in evaluation, so that losses can be compared."""
+        """The loss of the recipe in training; plain cross-entropy in evaluation, so that losses can be compared."""
+        training = self.model.training
+        if training:
+            for norm in self.frozen:
+                norm.eval()
         outputs = model(pixel_values=inputs["pixel_values"])
-        weight, smoothing = (self.class_weights, self.label_smoothing) if self.model.training else (None, 0.0)
-        loss = F.cross_entropy(outputs.logits.float(), inputs["labels"], weight=weight, label_smoothing=smoothing)
+        logits = outputs.logits.float()
+        loss = self.train_loss(logits, inputs["labels"]) if training else F.cross_entropy(logits, inputs["labels"])
+        if training and self.teacher:
+            taught = distillation_loss(logits, inputs["teacher_logits"], self.temperature)
+            loss = (1 - self.teacher_weight) * loss + self.teacher_weight * taught
         return (loss, {"logits": outputs.logits}) if return_outputs else loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The Trainer's; called inside training, the model is kept when it is the best so far."""
-        if self.args.world_size > 1:  # batch norm's statistics differ among processes; the first one's are saved
-            for buffer in self.model.buffers():
-                torch.distributed.broadcast(buffer, src=0)
-        metrics = super().evaluate(*args, **kwargs)
-        if not math.isfinite(metrics["eval_loss"]):
-            raise FerError(
-                f"Training diverged: at step {self.state.global_step} the validation loss is {metrics['eval_loss']}. "
-                "Start again with a lower train.learning_rate, or with gradient clipping (train.max_grad_norm=1)."
-            )
-        value, best = metrics.get(f"eval_{self.args.metric_for_best_model}"), self.state.best_metric
-        if value is not None and (best is None or (value > best if self.args.greater_is_better else value < best)):
-            self._keep_best()
+        with self.average.in_place_of(self.model) if self.average else nullcontext():
+            if self.args.world_size > 1:  # batch norm's statistics differ among processes; the first one's are saved
+                for buffer in self.model.buffers():
+                    torch.distributed.broadcast(buffer, src=0)
+            metrics = super().evaluate(*args, **kwargs)
+            if not math.isfinite(metrics["eval_loss"]):
+                raise self._diverged(
+                    f"after step {self.state.global_step} the validation loss is {metrics['eval_loss']}"
+                )
+            value = metrics[f"eval_{self.args.metric_for_best_model}"]
+            earlier = [best for best in (self.state.best_metric, self.best_before) if best is not None]
+            if all(value > best if self.args.greater_is_better else value < best for best in earlier):
+                self._keep_best()
         return metrics
+
+    def _diverged(self, what: str) -> FerError:
+        rate = self._get_learning_rate()
+        return FerError(
+            f"Training diverged: {what}, at a learning rate of {rate:.3g}. The checkpoints from before are untouched. "
+            "Start again with a lower train.learning_rate, or with gradient clipping (train.max_grad_norm=1)."
+        )
 
     def _keep_best(self) -> None:
         """Write the model aside, then rename file by file, the weights last."""
@@ -138,11 +259,15 @@ class FerTrainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Let the Trainer write into a staging folder, then seal it and rename it into place."""
+        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            raise self._diverged(f"after step {self.state.global_step} there are weights that are not finite")
         try:
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()  # every process has written its random state
             if self.args.should_save:
                 staged = self._staging / f"checkpoint-{self.state.global_step}"
+                if self.average:
+                    self.average.save(staged)
                 publish(staged, self._staging.parent, self.args.save_total_limit)
             self.accelerator.wait_for_everyone()
         except Exception as error:

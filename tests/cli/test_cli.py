@@ -102,6 +102,24 @@ def test_evaluate_a_run_again_and_a_model_folder(cli, trained, faces, tmp_path):
     assert Run(tmp_path / "elsewhere").metrics()["evaluations"]["my-faces-test"]["accuracy"] == before["accuracy"]
 
 
+def test_evaluate_with_augmentation_stands_beside_the_plain_figures(cli, trained, faces, tmp_path):
+    plain = ["evaluate", trained / "model", "--data", f"folder:{faces}", "--output", tmp_path / "x"]
+    assert cli(*plain)[0] == 0
+    before = Run(tmp_path / "x").metrics()["evaluations"]["my-faces-test"]
+    code, out, err = cli(*plain, "--tta", "flip")
+    assert code == 0, err
+    assert "pytorch + flip" in out
+    found = Run(tmp_path / "x").metrics()["evaluations"]
+    assert found["my-faces-test"] == before
+    assert "tta" not in before
+    assert found["my-faces-test-flip"]["tta"] == "flip"
+    assert found["my-faces-test-flip"]["log_loss"] != before["log_loss"]
+    assert sorted(p.stem for p in (tmp_path / "x" / "predictions").iterdir()) == ["my-faces-test", "my-faces-test-flip"]
+    code, _, err = cli(*plain, "--tta", "five_crop")
+    assert code == 2
+    assert "ten_crop" in err
+
+
 def test_a_folder_with_nothing_but_a_test_split_can_be_evaluated(cli, trained, faces, tmp_path):
     shutil.copytree(faces / "test", tmp_path / "only" / "test")
     code, out, err = cli(

@@ -9,13 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import Dataset
+from PIL import ImageOps
+from scipy.special import softmax
 
 from fer_hf.data import toy
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.evaluation.metrics import classification_metrics
 from fer_hf.evaluation.predict import evaluate_split, metrics_from, predict_logits, write_predictions
-from fer_hf.images import ImageSpec
-from fer_hf.models.load import load_model, save_model
+from fer_hf.images import EvalTransform, ImageSpec, to_uint8
+from fer_hf.models.load import head_of, load_model, save_model
 from fer_hf.run import Run
 
 
@@ -23,6 +25,15 @@ from fer_hf.run import Run
 def model():
     torch.manual_seed(0)
     return load_model("test_resnet", LABEL_SETS["fer7"], pretrained=False, image_size=32)
+
+
+@pytest.fixture(scope="module")
+def decided():
+    """A model whose answers are far from uniform: only then is a mean of probabilities unlike one of logits."""
+    torch.manual_seed(0)
+    loaded = load_model("test_resnet", LABEL_SETS["fer7"], pretrained=False, image_size=32)
+    torch.nn.init.normal_(head_of(loaded.model).weight, std=5)
+    return loaded
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +49,55 @@ def test_logits_do_not_depend_on_the_batch_size_and_keep_the_order(model, faces)
     assert predict_logits(model.model, faces, spec, batch_size=3) == pytest.approx(whole, abs=1e-5)
     direct = model.model(**model.processor([face.convert("RGB") for face in faces["image"]])).logits
     assert whole == pytest.approx(direct.detach().numpy(), abs=2e-2)
+
+
+def plain_loop(model, pictures, tta):
+    """Mean probability `(N, C)` over the views of each picture, cut out with PIL and classified one at a time."""
+    transform = EvalTransform(ImageSpec.from_processor(model.processor))
+    rows = []
+    for picture in pictures:
+        seen = [picture]
+        if tta == "ten_crop":
+            width, height = picture.size
+            w, h = {32: 28, 40: 35, 48: 42}[width], {32: 28, 40: 35, 48: 42}[height]
+            x, y = width - w, height - h
+            corners = [(0, 0), (x, 0), (0, y), (x, y), (x // 2, y // 2)]
+            seen = [
+                turned.crop((a, b, a + w, b + h)) for turned in (picture, ImageOps.mirror(picture)) for a, b in corners
+            ]
+        elif tta == "flip":
+            seen = [picture, ImageOps.mirror(picture)]
+        logits = [model.model(pixel_values=transform(to_uint8(view)[None])).logits for view in seen]
+        rows.append(torch.cat(logits).softmax(dim=-1).mean(dim=0).detach().numpy())
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("tta", ["flip", "ten_crop"])
+def test_augmented_predictions_are_those_of_a_plain_loop(decided, faces, tta, mixed):
+    pictures = faces["image"][:]
+    if mixed:  # colour and grey, three shapes
+        shapes = [(32, 48), (40, 40), (48, 32)]
+        modes = ["L", "RGB"]
+        pictures = [p.convert(modes[n % 2]).resize(shapes[n % 3]) for n, p in enumerate(pictures)]
+    dataset = Dataset.from_dict({"image": pictures, "label": faces["label"][:]})
+    logits = predict_logits(decided.model, dataset, ImageSpec.from_processor(decided.processor), batch_size=8, tta=tta)
+    expected = plain_loop(decided, pictures, tta)
+    assert np.exp(logits) == pytest.approx(expected, abs=1e-5)
+    assert softmax(logits, axis=1) == pytest.approx(expected, abs=1e-5)
+    assert np.abs(plain_loop(decided, pictures, "none") - expected).max() > 1e-2  # the loop tells them apart
+
+
+@pytest.mark.export
+@pytest.mark.parametrize("tta", ["flip", "ten_crop"])
+def test_augmentation_of_an_onnx_model(decided, faces, tmp_path, tta):
+    from fer_hf.deploy.onnx import export_onnx, load_onnx, pixel_values
+
+    spec = ImageSpec.from_processor(decided.processor)
+    save_model(decided.model, decided.processor, tmp_path)
+    export_onnx(tmp_path, pixel_values(faces, spec))
+    onnx = predict_logits(load_onnx(tmp_path), faces, spec, tta=tta)
+    assert onnx == pytest.approx(predict_logits(decided.model, faces, spec, tta=tta), abs=1e-3)
 
 
 def test_predictions_file_holds_everything_the_figures_need(model, faces, tmp_path):

@@ -150,6 +150,59 @@ def test_dropout_goes_to_timm_models_only(tmp_path):
         load_model(str(tiny_vit(tmp_path, DIMA806)), FER7, drop_rate=0.3)
 
 
+def test_an_architecture_without_stochastic_depth():
+    with pytest.raises(UserError, match=r"'densenet121' does not take model\.drop_path_rate: .*keyword argument"):
+        load_model("densenet121", FER7, pretrained=False, drop_path_rate=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("timm/efficientnet_b0.ra_in1k", 32),
+        ("efficientnet_b2", 32),
+        ("resnet18", 32),
+        ("resnet50", 32),
+        ("mobilenetv3_small_100", 32),
+        ("mobilevit_xxs", 64),
+        ("densenet121", 32),
+        ("vit_tiny_patch16_224", 64),
+    ],
+)
+def test_the_models_of_the_studies(name, size):
+    """The ViT-B/16 of the studies is the tiny one, but wider."""
+    loaded = load_model(name, FER7, pretrained=False, image_size=size)
+    assert ImageSpec.from_processor(loaded.processor).size == (size, size)
+    result = logits(loaded)
+    assert result.shape == (7,)
+    assert result.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "labels", [FER7[::-1], LABEL_SETS["fer6"], LABEL_SETS["fer8"]], ids=["another order", "fewer", "more"]
+)
+def test_a_finished_run_on_new_data(tmp_path, labels):
+    finished = load_model("test_resnet", FER7, pretrained=False, image_size=48, drop_rate=0.2)
+    torch.nn.init.normal_(head_of(finished.model).weight)
+    save_model(finished.model, finished.processor, tmp_path / "run" / "model")
+    loaded = load_model(str(tmp_path / "run"), labels)
+    assert loaded.label_names == tuple(labels)
+    own, kept = finished.model.state_dict(), loaded.model.state_dict()
+    assert all(torch.equal(own[key], kept[key]) for key in own if "fc" not in key)
+    scores = dict(zip(FER7, logits(finished).tolist(), strict=True))
+    if set(labels) <= set(FER7):
+        assert logits(loaded).tolist() == pytest.approx([scores[label] for label in labels], abs=1e-5)
+        assert loaded.head == "kept, rows by name"
+    else:
+        assert loaded.head == "new (random weights)"
+        assert not set(head_of(loaded.model).weight.flatten().tolist()) & set(
+            head_of(finished.model).weight.flatten().tolist()
+        )
+    save_model(loaded.model, loaded.processor, tmp_path / "next" / "model")
+    again = load_model(str(tmp_path / "next"))
+    assert again.label_names == tuple(labels)
+    torch.testing.assert_close(logits(again), logits(loaded))
+
+
 def test_mistakes(tmp_path):
     with pytest.raises(UserError, match=r"timm models of a similar name: .*resnet18"):
         load_model("resnt18", FER7)

@@ -524,6 +524,30 @@ def test_the_test_split_of_the_training_data_comes_first(metrics):
     assert "which of 2 facial expressions" in text
 
 
+def test_augmented_figures_are_labelled_and_never_the_main_ones(metrics):
+    plain = card_text(metrics)
+    flip = evaluation("test", "pytorch", [[10, 0, 0], [0, 20, 0], [0, 1, 9]]) | {"tta": "flip"}
+    crops = evaluation("validation", "int8", [[10, 0, 0], [0, 20, 0], [0, 1, 9]]) | {"tta": "ten_crop"}
+    metrics["evaluations"] = {"fer2013-test-flip": flip, "fer2013-v": crops, **metrics["evaluations"]}
+    text = card_text(metrics)
+    rows = [
+        [cell.strip() for cell in line.split("|")[2:4]] for line in text.splitlines() if line.startswith("| FER2013")
+    ]
+    assert [row[0] for row in rows] == [
+        *("PyTorch", "PyTorch + flip"),
+        *("PyTorch", "ONNX float32", "ONNX INT8", "ONNX INT8 + ten crops"),
+    ]
+    assert rows[1][1].startswith("97.5%")
+    table_of_results = re.search(r"(?s)\n\| Data .*?\n\n.*?\n", text)
+    assert "test-time augmentation" in table_of_results[0]
+    assert "test-time augmentation" not in plain
+    unlabelled = text.replace(table_of_results[0], "")
+    assert unlabelled == plain.replace(re.search(r"(?s)\n\| Data .*?\n\n.*?\n", plain)[0], "")
+    metrics["evaluations"] = {"fer2013-test-flip": flip}
+    with pytest.raises(UserError, match=r"no evaluation of the PyTorch model"):
+        card_text(metrics)
+
+
 def test_notes_on_the_base_model_stand_at_the_top(metrics):
     metrics["model"] |= {"base_model": "dima806/facial_emotions_image_detection", "notes": [WARNING]}
     text = card_text(metrics)

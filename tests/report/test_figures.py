@@ -3,14 +3,18 @@
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 from PIL import Image
 
 from fer_hf.report.figures import (
+    ORANGE,
     STYLE,
+    accuracy_latency_figure,
     confusion_matrix_figure,
     learning_curves_figure,
     per_class_figure,
     reliability_figure,
+    save_figure,
     write_figures,
 )
 
@@ -118,3 +122,49 @@ def test_a_single_epoch_and_a_single_bin_can_be_drawn(tmp_path):
     evaluation = EVALUATION | {"reliability": EVALUATION["reliability"][:1]}
     training = {"history": TRAINING["history"][:1]}
     assert len(write_figures(tmp_path, evaluation, LABELS, training, "FER2013")) == 4
+
+
+def configuration(name, mean, latency):
+    shared = {"dataset": "FER2013", "split": "test", "images": 3589}
+    return shared | {"name": name, "mean": mean, "low": mean - 0.02, "high": mean + 0.01, "latency_ms": latency}
+
+
+def test_accuracy_and_latency_have_intervals_and_a_front_of_what_nothing_faster_beats():
+    rows = [configuration("b0", 0.70, 20.0), configuration("slow", 0.69, 30.0), configuration("vit", 0.72, 90.0)]
+    figure = accuracy_latency_figure(
+        [*rows, configuration("tiny", 0.60, 5.0), configuration("b0x", 0.68, 20)], "macro_f1"
+    )
+    axes = figure.axes[0]
+    assert {"Macro F1 and latency: FER2013, test split (3,589 images)", "macro F1", "slow"} <= set(texts(figure))
+    assert axes.lines[0].get_xydata().tolist() == [[5, 0.6], [20, 0.7], [90, 0.72]]
+    assert axes.lines[0].get_drawstyle() == "steps-post"
+    bars = axes.containers[0].lines[2][0].get_segments()
+    assert np.round(bars[0], 3).tolist() == [[5, 0.58], [5, 0.61]]
+    colours = {tuple(points.get_facecolor()[0]): len(points.get_offsets()) for points in axes.collections[1:]}
+    assert colours[to_rgba(ORANGE)] == 3
+    assert axes.get_xscale() == "log"
+    assert accuracy_latency_figure(rows, "accuracy").axes[0].get_xscale() == "linear"
+    assert accuracy_latency_figure(rows[:1], "accuracy").axes[0].get_xscale() == "linear"
+
+
+def test_names_of_twenty_configurations_close_together_do_not_overlap(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [
+        configuration(
+            f"configuration_{i}", 0.66 + rng.normal(0, 0.01), 10 * (1 + rng.normal(0, 0.3 if i < 8 else 0.03))
+        )
+        for i in range(20)
+    ]
+    figure = accuracy_latency_figure(rows, "accuracy")
+    axes = figure.axes[0]
+    names = [text for text in axes.texts if text.get_text().startswith("configuration_")]
+    boxes = [text.get_window_extent() for text in names]
+    points = axes.transData.transform([(row["latency_ms"], row["mean"]) for row in rows])
+    assert len(boxes) == 20
+    for number, box in enumerate(boxes):
+        assert box.count_overlaps(boxes[:number]) == 0
+        assert not any(box.contains(*point) for point in points)
+        assert axes.bbox.x0 < box.x0 < box.x1 < axes.bbox.x1
+    save_figure(figure, tmp_path / "compare.png")
+    with Image.open(tmp_path / "compare.png") as image:
+        assert image.width == 1050

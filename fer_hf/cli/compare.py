@@ -1,0 +1,103 @@
+"""`fer-hf compare`: which configuration is best, how sure that is, and what it costs."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fer_hf.cli.evaluate import Split
+
+
+class Metric(StrEnum):
+    ACCURACY = "accuracy"
+    BALANCED_ACCURACY = "balanced_accuracy"
+    MACRO_F1 = "macro_f1"
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or folders of runs.")],
+    split: Annotated[Split, typer.Option(help="Which split.")] = Split.TEST,
+    metric: Annotated[Metric, typer.Option(help="What the runs are ranked by.")] = Metric.ACCURACY,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the results. Default: the folder of runs, or runs/compare.")
+    ] = None,
+) -> None:
+    """Rank finished runs, and say whether the best is significantly better than the second.
+
+    Runs that differ in train.seed only are seeds of one configuration. Writes compare.csv, compare.md and compare.png.
+
+    Example: [bold]fer-hf compare runs/phase1 --metric macro_f1[/bold]
+    """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Column, Table
+
+    from fer_hf.cli.stages import quiet_libraries
+    from fer_hf.evaluation.compare import compare, configurations, find_runs
+    from fer_hf.progress import console, track
+    from fer_hf.progress import output as out
+    from fer_hf.report.figures import accuracy_latency_figure, save_figure
+    from fer_hf.run import Run, write_csv, write_text
+
+    quiet_libraries()
+    finished, unfinished = find_runs(runs)
+    configs, repeated = configurations(finished)
+    for line in [*unfinished, *repeated]:
+        console.print(f"left out: {line}", style="yellow", markup=False, soft_wrap=True)
+    rows, verdict = compare(configs, split.value, metric.value)
+    for row in track(rows, "measuring latency"):
+        row |= _latency(configs[row["name"]][0])
+    only_folder = len(runs) == 1 and not Run(runs[0]).recipe_file.is_file()
+    folder = output or (runs[0] if only_folder else Path("runs/compare"))
+    folder.mkdir(parents=True, exist_ok=True)
+
+    first = rows[0]
+    heading = (
+        f"{first['dataset']}, {split.value} split, {first['images']:,} images. Mean over seeds ± their standard "
+        f"deviation; 95 % interval. Latency: one image, PyTorch float32 on {first['cpu']} (threads: "
+        f"{first['threads']}), median (least - most); training: minutes."
+    )
+    columns = (metric.value, "95 %", "seeds", "params, M", "MB", "latency, ms", "training")
+    table = Table(Column("configuration", overflow="fold"))
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    lines = [f"| configuration | {' | '.join(columns)} |", f"|---{'|---:' * len(columns)}|"]
+    for row in rows:
+        cells = _cells(row)
+        table.add_row(escape(row["name"]), *map(escape, cells))
+        lines.append(f"| {row['name'].replace('|', '/')} | {' | '.join(cells)} |")
+    write_csv(folder / "compare.csv", list(first), [list(row.values()) for row in rows])
+    figure = "![accuracy and latency](compare.png)"
+    write_text(folder / "compare.md", "\n\n".join([heading, "\n".join(lines), verdict, figure]) + "\n")
+    save_figure(accuracy_latency_figure(rows, metric.value), folder / "compare.png")
+    out.print(heading, highlight=False, markup=False)
+    Console(width=max(out.width, 120)).print(table)  # into a narrow terminal or a pipe too, it goes unabridged
+    out.print(verdict, highlight=False, markup=False)
+    out.print(f"table and figure: {folder}/compare.csv, compare.md, compare.png", soft_wrap=True, highlight=False)
+
+
+def _latency(run: Any) -> dict[str, Any]:
+    """Latency of a run's model on this machine: as measured before, or measured now and kept in metrics.json."""
+    from fer_hf.deploy.latency import cpu_latency, surroundings
+
+    known = run.metrics().get("latency", {})
+    here = surroundings()
+    if here.items() - known.items():
+        known = cpu_latency(run.finished_model())
+        run.update_metrics(latency=known)
+    names = {"median_ms": "latency_ms", "min_ms": "latency_min_ms", "max_ms": "latency_max_ms"}
+    return {name: known[key] for key, name in names.items()} | here
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    spread = "" if row["std"] is None else f" ± {row['std'] * 100:.1f}"
+    return [
+        f"{row['mean'] * 100:.1f}{spread}",
+        f"[{row['low'] * 100:.1f}, {row['high'] * 100:.1f}]",
+        str(row["seeds"]),
+        f"{row['parameters'] / 1e6:.1f}",
+        f"{row['megabytes']:.1f}",
+        f"{row['latency_ms']:.1f} ({row['latency_min_ms']:.1f} - {row['latency_max_ms']:.1f})",
+        f"{row['train_minutes']:.1f}",
+    ]

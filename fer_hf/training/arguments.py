@@ -1,0 +1,71 @@
+"""The recipe's `train` section as `TrainingArguments` of the installed transformers, 4.57 or 5."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from transformers import TrainingArguments
+
+from fer_hf.errors import UserError
+from fer_hf.launch import processes
+from fer_hf.recipe import Train
+
+ONE_CYCLE = "one_cycle"
+
+
+def training_arguments(train: Train, folder: Path) -> TrainingArguments:
+    """`TrainingArguments` whose checkpoints go to `folder`. Raises `UserError` when they contradict one another."""
+    device = processes().device.type
+    on_gpu = device == "cuda" and not train.passed_through.get("use_cpu")
+    precision = train.precision
+    if precision == "auto":  # older GPUs emulate bf16, slower than fp32
+        has_bf16 = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bf16" if has_bf16 else "fp16" if on_gpu else "fp32"
+    if precision == "fp16" and not on_gpu:
+        raise UserError("train.precision=fp16 needs a GPU: use fp32, bf16 or auto.")
+    if precision == "fp16" and train.sam_rho:
+        raise UserError("train.sam_rho: SAM cannot use the scaled gradients of fp16: set train.precision=fp32.")
+    known = {name for name, field in TrainingArguments.__dataclass_fields__.items() if field.init}
+    extra = dict(train.passed_through)
+    if "warmup_steps" not in extra:  # transformers 5 has one field for steps and shares
+        extra["warmup_ratio" if "warmup_ratio" in known else "warmup_steps"] = train.warmup_ratio
+    if train.lr_scheduler_type == "reduce_lr_on_plateau" and train.metric_for_best_model != "loss":
+        extra.setdefault("lr_scheduler_kwargs", {"mode": "max"})  # torch lowers the rate when a metric stops falling
+    settings: dict[str, Any] = {
+        "output_dir": str(folder),
+        "num_train_epochs": train.num_train_epochs,
+        "per_device_train_batch_size": train.per_device_train_batch_size,
+        "per_device_eval_batch_size": train.per_device_eval_batch_size,
+        "learning_rate": train.learning_rate,
+        "lr_scheduler_type": "constant" if train.lr_scheduler_type == ONE_CYCLE else train.lr_scheduler_type,
+        "weight_decay": train.weight_decay,
+        "max_grad_norm": train.max_grad_norm,
+        "bf16": precision == "bf16",
+        "fp16": precision == "fp16",
+        "seed": train.seed,
+        "eval_strategy": "epoch",
+        "save_strategy": "steps",
+        "save_steps": train.save_steps,
+        "save_total_limit": train.save_total_limit,
+        "metric_for_best_model": train.metric_for_best_model,
+        "greater_is_better": train.metric_for_best_model != "loss",
+        "logging_strategy": "steps",
+        "logging_steps": train.logging_steps,
+        "logging_nan_inf_filter": False,  # such a loss stops the run
+        "report_to": [name for name in train.report_to if name != "tensorboard"],
+        "restore_callback_states_from_checkpoint": True,
+        "remove_unused_columns": False,
+        "ddp_find_unused_parameters": False,
+        "dataloader_pin_memory": on_gpu,
+        "use_cpu": device == "cpu",
+    }
+    try:
+        args = TrainingArguments(**(settings | extra))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"The section `train` of the recipe does not make TrainingArguments: {error}") from error
+    if args.device.type == "cpu":  # launchers set one thread; the machine's physical cores are shared by the processes
+        cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+        torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    return args

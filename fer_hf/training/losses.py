@@ -1,0 +1,55 @@
+"""Losses as pure functions of logits and targets, and class weights as pure functions of counts.
+
+Targets are hard, int64 `(B,)`, or soft, float `(B, C)` rows that sum to 1. Losses are means over the batch, in nats.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def classification_loss(
+    logits: Tensor,
+    targets: Tensor,
+    weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
+) -> Tensor:
+    """Cross-entropy of hard or soft targets, or the focal loss of hard ones.
+
+    Args:
+        logits: float `(B, C)`.
+        weight: per class, `(C,)`. With hard targets the mean is divided by the weights of the batch, as torch does it.
+        label_smoothing: in [0, 1); how much of each target is spread evenly over the classes (arXiv 1512.00567).
+        focal_gamma: each image counts (1 - p) ** gamma, p being the probability of its class (arXiv 1708.02002).
+    """
+    if not focal_gamma:
+        return F.cross_entropy(logits, targets, weight=weight, label_smoothing=label_smoothing)
+    own = F.log_softmax(logits, dim=1).gather(1, targets[:, None])[:, 0]
+    per_image = -((1 - own.exp()) ** focal_gamma) * own
+    if weight is None:
+        return per_image.mean()
+    return (weight[targets] * per_image).sum() / weight[targets].sum()
+
+
+def distillation_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """KL divergence from the teacher's softened probabilities, times temperature squared (arXiv 1503.02531).
+
+    The square keeps the size of the gradients when the temperature changes.
+    """
+    student = F.log_softmax(logits / temperature, dim=1)
+    teacher = F.log_softmax(teacher_logits / temperature, dim=1)
+    return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
+
+
+def balanced_weights(counts: np.ndarray) -> Tensor:
+    """n / (classes * n_class) for each class `(C,)`, as in scikit-learn; absent classes are not counted."""
+    weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    return torch.tensor(weights, dtype=torch.float32)
+
+
+def effective_number_weights(counts: np.ndarray, beta: float) -> Tensor:
+    """(1 - beta) / (1 - beta ** n_class), scaled to a mean of 1 (arXiv 1901.05555)."""
+    weights = (1 - beta) / (1 - beta ** np.maximum(counts, 1))
+    return torch.tensor(weights / weights.mean(), dtype=torch.float32)

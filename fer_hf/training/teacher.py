@@ -1,0 +1,36 @@
+"""The teacher of a distillation: a trained model that looks at the student's own augmented batches."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fer_hf.emotions import LabelError, align
+from fer_hf.errors import UserError
+from fer_hf.images import ImageSpec, normalise
+from fer_hf.models.load import load_model
+
+
+class Teacher:
+    """Logits `(B, C)` of a run or model for the student's `pixel_values`, in the student's order of labels.
+
+    Raises `UserError`, beginning with `key`, when the teacher does not know all the student's labels.
+    """
+
+    def __init__(self, name: str, labels: Sequence[str], spec: ImageSpec, device: torch.device, key: str):
+        loaded = load_model(name)
+        try:
+            self.rows = align(loaded.label_names, labels)
+        except LabelError as error:
+            raise UserError(f"{key}: the teacher has other labels than the student. {error}") from error
+        self.model = loaded.model.eval().requires_grad_(False).to(device)
+        self.spec = ImageSpec.from_processor(loaded.processor)
+        self.mean, self.std = (torch.tensor(x, device=device).view(1, 3, 1, 1) for x in (spec.mean, spec.std))
+
+    @torch.no_grad()
+    def __call__(self, pixel_values: Tensor) -> Tensor:
+        images = pixel_values * self.std + self.mean
+        if images.shape[-2:] != self.spec.size:
+            images = F.interpolate(images, self.spec.size, mode="bilinear", antialias=True)
+        return self.model(pixel_values=normalise(images, self.spec)).logits.float()[:, self.rows]

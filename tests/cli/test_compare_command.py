@@ -1,0 +1,107 @@
+"""`fer-hf compare` as a user types it, on tiny models with made-up predictions."""
+
+import csv
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+from run_maker import LABELS, make_run, noisy
+
+from fer_hf.deploy import latency
+from fer_hf.models.load import load_model, save_model
+from fer_hf.run import Run
+
+TRUE = [LABELS[i % 3] for i in range(300)]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A study of six configurations, three seeds each."""
+    folder = tmp_path_factory.mktemp("made") / "phase1"
+    loaded = load_model("test_resnet", LABELS, pretrained=False, image_size=32)
+    for number, name in enumerate(("plain", "mixup", "cutmix", "smooth", "balanced_efficientnet_b0", "attention")):
+        for seed in range(3):
+            predicted = noisy(TRUE, 0.5 + 0.06 * number, 10 * number + seed)
+            run = make_run(
+                folder / f"{name}-seed={seed}", predicted, TRUE, seed=seed, augment={"rotation": number}, seconds=6000
+            )
+        save_model(loaded.model, loaded.processor, Run(folder / f"{name}-seed=0").model)
+    run.update_metrics(finished=False)
+    return folder
+
+
+@pytest.fixture
+def study(made, tmp_path):
+    shutil.copytree(made, tmp_path / "runs/phase1")
+    return tmp_path / "runs/phase1"
+
+
+def test_a_study_is_ranked_written_and_drawn(cli, study, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")  # as in a pipe
+    code, out, err = cli("compare", "runs/phase1")
+    assert code == 0, err
+    assert "left out: runs/phase1/attention-seed=2: not finished" in err
+    lines = out.splitlines()
+    shown = [line.split()[1] for line in lines if line.startswith("│")]
+    assert shown == ["attention", "balanced_efficientnet_b0", "smooth", "cutmix", "mixup", "plain"]
+    assert max(map(len, lines[:-1])) <= 120
+    assert "…" not in out
+    assert "attention is better than balanced_efficientnet_b0: " in out.replace("\n", " ")
+    with open(study / "compare.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == shown
+    assert [int(row["seeds"]) for row in rows] == [2, 3, 3, 3, 3, 3]
+    measured = Run(study / "plain-seed=0").metrics()["latency"]
+    assert float(rows[-1]["latency_ms"]) == measured["median_ms"]
+    assert "latency" not in Run(study / "plain-seed=1").metrics()
+    page = (study / "compare.md").read_text()
+    assert f"| plain | {float(rows[-1]['mean']) * 100:.1f} ± {float(rows[-1]['std']) * 100:.1f} |" in page
+    assert f"(threads: {measured['threads']})" in page
+    assert "![accuracy and latency](compare.png)" in page
+    with Image.open(study / "compare.png") as image:
+        assert image.width == 1050
+
+
+def test_latency_is_kept_and_measured_anew_on_other_threads(cli, study, monkeypatch):
+    calls, measure = [], latency.cpu_latency
+    monkeypatch.setattr(latency, "cpu_latency", lambda folder: calls.append(folder) or measure(folder, runs=2))
+    for path in study.glob("*-seed=[12]"):
+        shutil.rmtree(path)
+    assert cli("compare", "runs/phase1")[0] == 0
+    assert len(calls) == 6
+    assert cli("compare", "runs/phase1", "--metric", "macro_f1")[0] == 0
+    assert len(calls) == 6
+    other = dict(latency.surroundings(), threads=torch.get_num_threads() + 1)
+    monkeypatch.setattr(latency, "surroundings", lambda: other)
+    assert cli("compare", "runs/phase1")[0] == 0
+    assert len(calls) == 12
+
+
+def test_runs_one_by_one_go_to_a_folder_of_their_own_or_the_one_given(cli, study, tmp_path):
+    code, out, _ = cli("compare", "runs/phase1/plain-seed=0", "runs/phase1/mixup-seed=0")
+    assert code == 0
+    assert "table and figure: runs/compare/compare.csv" in out
+    assert "not about other seeds" in out.replace("\n", " ")
+    code, out, _ = cli("compare", "runs/phase1/plain-seed=0", "--output", "alone", "--metric", "balanced_accuracy")
+    assert code == 0
+    assert "There is nothing to compare it with." in out
+    assert (tmp_path / "alone/compare.png").is_file()
+
+
+def test_what_cannot_be_compared_ends_in_a_message(cli, study, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for arguments, message in (
+        (("empty",), "There is no finished run in empty (unfinished: 0)"),
+        (("runs/nowhere",), "There is no finished run in runs/nowhere"),
+        (("runs/phase1", "--split", "validation"), "has no figures on a validation split: fer-hf evaluate"),
+        (("runs/phase1", "--metric", "speed"), "'speed' is not one of"),
+    ):
+        code, out, err = cli("compare", *arguments)
+        assert (code, out) == (2, "")
+        assert message in err.replace("\n", " ")
+    assert not (study / "compare.csv").exists()
+    shutil.rmtree(study / "mixup-seed=1/predictions")
+    code, _, err = cli("compare", "runs/phase1")
+    assert code == 2
+    assert "predictions/toy-test.parquet is missing: `fer-hf evaluate" in err

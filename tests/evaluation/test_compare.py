@@ -1,0 +1,153 @@
+"""Runs are grouped, aligned by image and label name, and ranked; what cannot be compared is refused."""
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from run_maker import LABELS, make_run, noisy
+
+from fer_hf.errors import UserError
+from fer_hf.evaluation.compare import compare, configurations, evaluations, find_runs, predictions
+from fer_hf.run import Run
+
+TRUE = [LABELS[i % 3] for i in range(150)]
+
+
+def names_of(runs):
+    return {name: [run.path.name for run in seeds] for name, seeds in configurations(runs)[0].items()}
+
+
+def test_runs_are_found_below_folders_once_and_unfinished_ones_and_folds_are_left_out(tmp_path):
+    first = make_run(tmp_path / "study/a-seed=0", TRUE, TRUE)
+    make_run(tmp_path / "study/b-seed=0", TRUE, TRUE).update_metrics(finished=False)
+    make_run(first.path / "folds/1-of-5", TRUE, TRUE)
+    found, left_out = find_runs([tmp_path / "study", first.path])
+    assert [run.path for run in found] == [first.path]
+    assert left_out == [f"{tmp_path / 'study/b-seed=0'}: not finished"]
+    with pytest.raises(UserError, match=r"no finished run in .*b-seed=0 \(unfinished: 1\)"):
+        find_runs([tmp_path / "study/b-seed=0"])
+
+
+def test_runs_that_differ_in_their_seed_only_are_one_configuration_named_by_its_folders(tmp_path):
+    for seed in (0, 1):
+        make_run(tmp_path / f"s/resnet18-seed={seed}", TRUE, TRUE, seed=seed, hub={"tags": [str(seed)]})
+        make_run(tmp_path / f"s/resnet18-mixup=0.2-seed={seed}", TRUE, TRUE, seed=seed, augment={"mixup": 0.2})
+        make_run(tmp_path / f"s/seed={seed}-split_seed=3", TRUE, TRUE, seed=seed, data={"split_seed": 3})
+    grouped = names_of(find_runs([tmp_path])[0])
+    assert grouped.keys() == {"resnet18", "resnet18-mixup=0.2", "split_seed=3"}
+    assert grouped["resnet18"] == ["resnet18-seed=0", "resnet18-seed=1"]
+
+
+def test_runs_of_recipes_are_named_by_recipe_and_a_later_repetition_counts(tmp_path):
+    for time in ("20260101-000000", "20260102-000000"):
+        make_run(tmp_path / "plain" / time, TRUE, TRUE)
+    make_run(tmp_path / "focal/20260103-000000", TRUE, TRUE, loss={"focal_gamma": 2.0})
+    configs, repeated = configurations(find_runs([tmp_path])[0])
+    assert {name: seeds[0].path.name for name, seeds in configs.items()} == {
+        "focal": "20260103-000000",
+        "plain": "20260102-000000",
+    }
+    (line,) = repeated
+    assert line.endswith("plain/20260101-000000: repeated by " + str(tmp_path / "plain/20260102-000000"))
+
+
+def test_folders_that_are_named_alike_are_told_apart_by_their_recipes(tmp_path):
+    make_run(tmp_path / "x/20260101-000000", TRUE, TRUE)
+    make_run(tmp_path / "x/20260102-000000", TRUE, TRUE, augment={"mixup": 0.2}, loss={"label_smoothing": 0.1})
+    assert names_of(find_runs([tmp_path])[0]).keys() == {
+        "augment.mixup=0.0, loss.label_smoothing=0.0",
+        "augment.mixup=0.2, loss.label_smoothing=0.1",
+    }
+
+
+def test_rows_hold_means_over_seeds_and_are_ranked(tmp_path):
+    right = {"good": (140, 130), "poor": (60, 75)}
+    for name, counts in right.items():
+        for seed, count in enumerate(counts):
+            predicted = [own if i < count else LABELS[(i + 1) % 3] for i, own in enumerate(TRUE)]
+            mixing = {"augment": {"mixup": 0.2}} if name == "good" else {}
+            make_run(tmp_path / f"{name}-seed={seed}", predicted, TRUE, seed=seed, seconds=60 + 60 * seed, **mixing)
+    rows, verdict = compare(configurations(find_runs([tmp_path])[0])[0], "test", "accuracy")
+    assert [row["name"] for row in rows] == ["good", "poor"]
+    assert rows[0]["mean"] == pytest.approx(135 / 150)
+    assert rows[0]["std"] == pytest.approx(np.std([140 / 150, 130 / 150], ddof=1))
+    assert rows[0]["low"] < 130 / 150 < 140 / 150 < rows[0]["high"]  # two seeds so far apart say little
+    assert (rows[0]["seeds"], rows[0]["parameters"], rows[0]["megabytes"]) == (2, 250, 0.001)
+    assert rows[0]["train_minutes"] == 1.5
+    assert (rows[0]["dataset"], rows[0]["split"], rows[0]["images"]) == ("toy", "test", 150)
+    assert verdict.startswith("good is better than poor: 45.0 points of accuracy [")
+    assert "150 images, and 2 and 2 seeds" in verdict
+
+
+def test_one_seed_each_has_the_interval_of_its_card_and_says_what_the_test_is_about(tmp_path):
+    one = make_run(tmp_path / "one", noisy(TRUE, 0.7, 1), TRUE)
+    make_run(tmp_path / "two", noisy(TRUE, 0.69, 2), TRUE, augment={"mixup": 0.2})
+    rows, verdict = compare(configurations(find_runs([tmp_path])[0])[0], "test", "macro_f1")
+    row = next(row for row in rows if row["name"] == "one")
+    evaluation = one.metrics()["evaluations"]["toy-test"]
+    assert [row["low"], row["high"]] == evaluation["macro_f1_ci"]
+    assert (row["mean"], row["std"]) == (evaluation["macro_f1"], None)
+    assert "is not significantly better than" in verdict
+    assert "McNemar" in verdict
+    assert "not about other seeds" in verdict
+    assert all(a["mean"] >= b["mean"] for a, b in pairwise(rows))
+    alone, verdict = compare({"one": [one]}, "test", "balanced_accuracy")  # whose interval the card lacks
+    assert alone[0]["low"] < alone[0]["mean"] < alone[0]["high"]
+    assert verdict == "There is nothing to compare it with."
+
+
+def test_images_are_matched_by_id_and_classes_by_name(tmp_path):
+    predicted = noisy(TRUE, 0.6, 1)
+    first = make_run(tmp_path / "a", predicted, TRUE)
+    ids = [f"{number:04}" for number in range(150)]
+    backwards = make_run(
+        tmp_path / "b", predicted[::-1], TRUE[::-1], ids=ids[::-1], labels=("sad", "happy", "neutral"), seed=1
+    )
+    runs = [first, backwards]
+    references, both = predictions(runs, evaluations(runs, "test"))
+    assert (both[0] == both[1]).all()
+    assert [LABELS[i] for i in references] == TRUE  # these labels are sorted already
+    assert [LABELS[i] for i in both[0]] == predicted
+
+
+def test_other_formats_and_test_time_augmentation_do_not_count(tmp_path):
+    run = make_run(tmp_path / "a", TRUE, TRUE)
+    plain = run.metrics()["evaluations"]["toy-test"]
+    run.update_metrics(evaluations={"x": plain | {"tta": "flip"}, "y": plain | {"format": "int8"}})
+    assert evaluations([run], "test") == [plain]
+    metrics = run.metrics()
+    del metrics["evaluations"]["toy-test"]
+    run.metrics_file.write_text(json.dumps(metrics))
+    with pytest.raises(UserError, match="has no figures on a test split: fer-hf evaluate"):
+        evaluations([run], "test")
+
+
+def refused(runs: list[Run]) -> str:
+    with pytest.raises(UserError) as caught:
+        predictions(runs, evaluations(runs, "test"))
+    return str(caught.value)
+
+
+def test_what_cannot_be_compared_is_refused_with_what_differs(tmp_path):
+    first = make_run(tmp_path / "first", TRUE, TRUE)
+    other = make_run(tmp_path / "other", TRUE, TRUE, dataset="FER2013")
+    assert f"different datasets: toy ({first.path}); FER2013 ({other.path})" in refused([first, other])
+    ids = [f"{number:04}" for number in range(149)] + ["9999"]
+    images = make_run(tmp_path / "images", TRUE, TRUE, ids=ids)
+    assert "differ in the images (0149, 9999): only" in refused([first, images])
+    labels = make_run(tmp_path / "labels", TRUE, TRUE, labels=(*LABELS, "fear"))
+    assert "differ in the classes (fear)" in refused([first, labels])
+    relabelled = make_run(tmp_path / "relabelled", TRUE, [*TRUE[1:], "happy"])
+    assert "differ in the labels of the images" in refused([first, relabelled])
+    (images.predictions / "toy-test.parquet").unlink()
+    assert "toy-test.parquet is missing: `fer-hf evaluate" in refused([first, images])
+
+
+def test_the_dataset_that_all_share_is_compared_the_runs_own_first(tmp_path):
+    one, two = make_run(tmp_path / "a", TRUE, TRUE, dataset="A"), make_run(tmp_path / "b", TRUE, TRUE, dataset="B")
+    row = two.metrics()["evaluations"]["B-test"]
+    one.update_metrics(evaluations={"B-test": row})
+    assert [found["dataset"] for found in evaluations([one, two], "test")] == ["B", "B"]
+    two.update_metrics(evaluations={"A-test": one.metrics()["evaluations"]["A-test"]})
+    assert [found["dataset"] for found in evaluations([one, two], "test")] == ["A", "A"]

@@ -1,0 +1,179 @@
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from fer_hf.emotions import LABEL_SETS
+from fer_hf.errors import UserError
+from fer_hf.models.load import head_of, load_model
+
+FER7 = LABEL_SETS["fer7"]
+
+
+def trained(name="test_efficientnet", classes=8):
+    """Stands for weights that somebody trained for something else."""
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=classes)
+    torch.nn.init.normal_(model.get_classifier().bias)
+    return model
+
+
+def write(state, path):
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+    return str(path)
+
+
+def load(path, name="test_efficientnet", **options):
+    torch.manual_seed(1)
+    return load_model(name, FER7, weights=str(path), **options)
+
+
+def loaded_tensors(loaded, reference):
+    """Names of the tensors of the reference that the loaded model has too."""
+    own = loaded.model.timm_model.state_dict()
+    return [name for name, tensor in reference.state_dict().items() if torch.equal(own[name], tensor)]
+
+
+@pytest.mark.parametrize("pretrained", [True, False])  # True would download, had the file not been given
+@pytest.mark.parametrize(
+    ("file_name", "wrap"),
+    [
+        ("w.pt", dict),
+        ("w.pth", lambda state: {"epoch": 3, "best": 0.61, "state_dict": {f"module.{k}": v for k, v in state.items()}}),
+        ("w.pt", lambda state: {"model": {"model_state_dict": state}}),
+        ("w.safetensors", lambda state: {f"timm_model.{k}": v for k, v in state.items()}),
+    ],
+)
+def test_all_but_the_classifier_is_loaded(tmp_path, file_name, wrap, pretrained):
+    source = trained(classes=7)  # as many outputs as ours, but of other labels
+    loaded = load(write(wrap(source.state_dict()), tmp_path / file_name), pretrained=pretrained)
+    names = [name for name in source.state_dict() if not name.startswith("classifier")]
+    assert loaded_tensors(loaded, source) == names
+    assert (loaded.base_model, loaded.head, loaded.label_names) == (None, "new (random weights)", FER7)
+    floats = sum(source.state_dict()[name].is_floating_point() for name in names)
+    assert loaded.notes == [f"weights of {file_name}: {floats} of {floats} tensors matched, the classifier is new"]
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_b0", "tf_efficientnet_b2"])
+def test_the_form_of_the_vggface2_weights(tmp_path, name):
+    """HSEmotion's state dicts: timm's own names, the classifier replaced by an identity."""
+    source = timm.create_model(name, num_classes=0)
+    loaded = load(write(source.state_dict(), tmp_path / "state_vggface2_enet.pt"), name, image_size=32)
+    assert loaded_tensors(loaded, source) == list(source.state_dict())
+    total = sum(tensor.is_floating_point() for tensor in source.state_dict().values())
+    assert f"{total} of {total} tensors matched" in loaded.notes[0]
+    assert len(loaded.model.eval()(torch.zeros(1, 3, 32, 32)).logits[0]) == 7
+
+
+def test_under_attention(tmp_path):
+    source = trained()
+    loaded = load(write(source.state_dict(), tmp_path / "w.pt"), attention=True)
+    own = loaded.model.backbone.state_dict()
+    assert all(torch.equal(own[name], source.state_dict()[name]) for name in own)
+    assert len(loaded.notes) == 1
+
+
+def test_half_precision_becomes_single(tmp_path):
+    source = trained().half()
+    model = load(write(source.state_dict(), tmp_path / "w.pt")).model
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert torch.equal(model.timm_model.conv_stem.weight, source.conv_stem.weight.float())
+
+
+def test_what_did_not_match_is_named(tmp_path):
+    state = trained().state_dict()
+    del state["bn2.bias"], state["bn2.weight"]
+    state["conv_head.weight"] = torch.zeros(8, 64, 1, 1)
+    state |= {f"projection.{i}": torch.zeros(2) for i in range(5)}
+    loaded = load(write(state, tmp_path / "w.pt"))
+    own, reference = loaded.model.timm_model.state_dict(), trained().state_dict()
+    matched = [k for k in state if k in own and "classifier" not in k and torch.equal(own[k], reference[k])]
+    floats = [k for k in matched if own[k].is_floating_point()]
+    total = len([k for k, v in own.items() if v.is_floating_point() and "classifier" not in k])
+    assert len(floats) >= total - 3
+    shape = "x".join(map(str, reference["conv_head.weight"].shape))
+    assert loaded.notes == [
+        f"weights of w.pt: {total - 3} of {total} tensors matched, the classifier is new; "
+        "2 not in the file (bn2.weight, bn2.bias); "
+        "5 not in the model (projection.0, projection.1, projection.2, ...); "
+        f"1 of another shape (conv_head.weight 8x64x1x1, not {shape})"
+    ]
+
+
+def test_another_architecture_is_refused(tmp_path):
+    path = write(trained("test_resnet").state_dict(), tmp_path / "w.pt")
+    with pytest.raises(UserError, match=r"fits 0 of \d+ tensors.*Wanted: conv_stem\.weight .*in the file: conv1\.0"):
+        load(path)
+    wide = {name: torch.cat([tensor, tensor]) for name, tensor in trained().state_dict().items() if tensor.ndim}
+    with pytest.raises(UserError, match=r"Wanted: conv_stem\.weight 24x3.*in the file: conv_stem\.weight 48x3"):
+        load(write(wide, tmp_path / "wide.pt"))
+
+
+class Canary:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_pickled_model_is_never_unpickled_and_the_way_to_convert_it_works(tmp_path):
+    source = trained()
+    source.canary = Canary(tmp_path / "unpickled")
+    torch.save(source, tmp_path / "whole.pt")
+    with pytest.raises(UserError, match=r"no state dict but a pickle.*If you trust") as refusal:
+        load(tmp_path / "whole.pt")
+    assert not (tmp_path / "unpickled").exists()
+    lines = [line.strip() for line in str(refusal.value).splitlines() if line.startswith("    ")]
+    assert len(lines) == 2
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=tmp_path, check=True)
+    assert (tmp_path / "unpickled").exists()
+    assert load(tmp_path / "whole_state.pt").notes[0].startswith("weights of whole_state.pt: ")
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_damaged_files(tmp_path, suffix):
+    with pytest.raises(UserError, match=r"model\.weights='.*none.* is no file"):
+        load(tmp_path / f"none{suffix}")
+    path = tmp_path / f"w{suffix}"
+    path.touch()
+    with pytest.raises(UserError, match=r"\(0 bytes\) is cut short"):
+        load(path)
+    write(trained().state_dict(), path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match="cut short"):
+        load(path)
+    write(trained().state_dict(), path)
+    path.write_bytes(path.read_bytes().replace(b"conv_stem", b"\xff" * 9))  # not what the format allows for a name
+    with pytest.raises(UserError, match="cut short"):
+        load(path)
+    path.write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(UserError, match="cut short or not in this format"):
+        load(path)
+
+
+def test_what_holds_no_weights(tmp_path):
+    with pytest.raises(UserError, match=r"ends in '\.h5': \.pt, \.pth"):
+        load(write({}, tmp_path / "w.h5"))
+    with pytest.raises(UserError, match="no tensors with names, but a list"):
+        load(write([torch.zeros(3)], tmp_path / "w.pt"))
+    with pytest.raises(UserError, match="no tensors with names"):
+        load(write({"state_dict": {"epoch": 3}}, tmp_path / "w.pt"))
+    with (tmp_path / "p.pt").open("wb") as file:
+        pickle.dump({"a": [1]}, file)
+    with pytest.raises(UserError, match=r"p\.pt"):
+        load(tmp_path / "p.pt")
+
+
+def test_only_for_timm_architectures(tmp_path):
+    path = write(trained().state_dict(), tmp_path / "w.pt")
+    with pytest.raises(UserError, match=r"model\.weights fills a timm architecture: 'google/vit"):
+        load(path, "google/vit-base-patch16-224-in21k")
+    assert head_of(load(path).model).out_features == 7

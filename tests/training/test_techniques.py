@@ -1,0 +1,344 @@
+"""Techniques in whole trainings on a tiny network: what they do to the weights, and that a resume loses none of it."""
+
+import json
+import os
+import shutil
+import signal
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from datasets import Dataset, DatasetDict, Features, Sequence, Value
+from safetensors.torch import load_file
+from transformers import set_seed
+
+from fer_hf.data import toy
+from fer_hf.errors import FerError, TerminatedError, UserError
+from fer_hf.images import EvalTransform, FaceDataset, ImageSpec, collate
+from fer_hf.models.load import load_model
+from fer_hf.recipe_file import validate_recipe
+from fer_hf.run import Run
+from fer_hf.training.arguments import training_arguments
+from fer_hf.training.checkpoints import checkpoints, step_of
+from fer_hf.training.fit import _Fit, fit
+from fer_hf.training.losses import classification_loss
+from fer_hf.training.sampling import ClassBalancedSampler
+from fer_hf.training.teacher import Teacher
+
+BASE = {
+    "model": {"name": "test_resnet", "pretrained": False, "image_size": 32},
+    "train": {
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 8,
+        "learning_rate": 3e-3,
+        "save_steps": 2,
+        "save_total_limit": None,
+        "logging_steps": 1,
+        "report_to": [],
+    },
+}
+STAGES = [
+    {"trainable": "head", "num_train_epochs": 1, "learning_rate": 1e-2},
+    {"trainable": ["layer4"], "num_train_epochs": 1, "lr_scheduler_type": "one_cycle"},
+    {"num_train_epochs": 1},
+]
+
+
+def recipe(**sections):
+    return validate_recipe({name: BASE.get(name, {}) | sections.get(name, {}) for name in {*BASE, *sections}})
+
+
+@pytest.fixture(scope="module")
+def splits() -> DatasetDict:
+    return toy.load(train=4, validation=2, test=1, size=32)  # 28 images: 4 steps of 8 an epoch
+
+
+def train(folder, splits, resume=False, **sections) -> Run:
+    run = Run(folder)
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    fit(recipe(**sections), splits, run, resume)
+    return run
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return load_file(run.model / "model.safetensors")
+
+
+def same(first: dict, second: dict) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def rates(run: Run) -> list[float]:
+    """The learning rate of the first group after each step."""
+    newest = checkpoints(run.checkpoints)[-1]
+    log = json.loads((newest / "trainer_state.json").read_text())["log_history"]
+    return [entry["learning_rate"] for entry in log if "loss" in entry]
+
+
+EVERYTHING = {
+    "augment": {"mixup": 0.4, "cutmix": 1.0},
+    "train": {
+        "sam_rho": 0.05,
+        "ema_decay": 0.9,
+        "sampling": "class_balanced",
+        "layer_decay": 0.7,
+        "gradient_accumulation_steps": 2,
+        "lr_scheduler_type": "one_cycle",
+        "optim": "sgd",
+        "save_steps": 1,
+    },
+}
+
+
+def test_with_everything_on_a_resume_ends_in_the_same_bytes(splits, tmp_path):
+    whole = train(tmp_path / "whole", splits, **EVERYTHING)
+    for step in (1, 3):
+        resumed = Run(tmp_path / f"resumed{step}")
+        shutil.copytree(whole.checkpoints, resumed.checkpoints)
+        for path in checkpoints(resumed.checkpoints):
+            if step_of(path) > step:
+                shutil.rmtree(path)
+        if step > 2:  # an evaluation has been made by then
+            shutil.copytree(whole.model, resumed.model)
+        train(resumed.path, splits, resume=True, **EVERYTHING)
+        assert same(weights(resumed), weights(whole))
+        assert resumed.metrics()["training"]["history"] == whole.metrics()["training"]["history"]
+
+
+@pytest.fixture(scope="module")
+def staged(splits, tmp_path_factory) -> Run:
+    return train(tmp_path_factory.mktemp("staged"), splits, train={"stages": STAGES})
+
+
+def test_stages_train_what_they_say(staged, splits):
+    training = staged.metrics()["training"]
+    assert [(stage["steps"], stage["learning_rate"]) for stage in training["stages"]] == [
+        (4, 0.01),
+        (4, 0.003),
+        (4, 0.003),
+    ]
+    assert [row["step"] for row in training["history"]] == [4, 8, 12]
+    assert [row["epoch"] for row in training["history"]] == [1, 2, 3]
+    assert training["best"]["value"] == max(row["macro_f1"] for row in training["history"])
+    ends = [load_file(checkpoints(staged.checkpoints / f"stage-{n}")[-1] / "model.safetensors") for n in (1, 2, 3)]
+    changed = [{name for name in a if not torch.equal(a[name], b[name])} for a, b in pairwise(ends)]
+    assert changed[0]
+    assert all(".layer4." in name or ".fc." in name for name in changed[0])  # batch norm's statistics of others too
+    assert any(".layer1." in name for name in changed[1])
+    fresh = train(staged.path.with_name("head"), splits, train={"stages": STAGES[:1], "learning_rate": 1e-9})
+    begun = load_file(checkpoints(fresh.checkpoints / "stage-1")[0] / "model.safetensors")
+    assert {name for name in begun if not torch.equal(begun[name], ends[0][name])} == {
+        "timm_model.fc.weight",
+        "timm_model.fc.bias",
+    }
+
+
+@pytest.mark.parametrize(("stage", "step"), [(1, 2), (1, 4), (2, 2), (2, 4), (3, 2)])
+def test_resumed_inside_and_between_stages(staged, splits, tmp_path, stage, step):
+    resumed = Run(tmp_path / "resumed")
+    for number in range(1, stage + 1):
+        for path in checkpoints(staged.checkpoints / f"stage-{number}"):
+            if number < stage or step_of(path) <= step:
+                shutil.copytree(path, resumed.checkpoints / f"stage-{number}" / path.name)
+    if (stage, step) != (1, 2):
+        kept = [row["macro_f1"] for row in staged.metrics()["training"]["history"]]
+        if kept.index(max(kept)) < stage - (step < 4):
+            shutil.copytree(staged.model, resumed.model)
+    train(resumed.path, splits, resume=True, train={"stages": STAGES})
+    assert same(weights(resumed), weights(staged))
+    assert resumed.metrics()["training"]["history"] == staged.metrics()["training"]["history"]
+
+
+def test_a_stage_of_parts_that_do_not_exist_is_refused_before_the_first_step(splits, tmp_path):
+    stages = [{"trainable": "head"}, {"trainable": ["blocks.9"]}]
+    with pytest.raises(
+        UserError, match=r"train\.stages\.1\.trainable \(.*\): no part of the model is called 'blocks\.9'"
+    ):
+        train(tmp_path, splits, train={"stages": stages})
+    assert not checkpoints(tmp_path / "checkpoints" / "stage-1")
+
+
+def test_sam_takes_the_step_of_the_paper(splits, tmp_path):
+    """One step of SGD, written out: up by rho * g / |g|, gradient there, down from the old weights."""
+    settings = {
+        "max_steps": 1,
+        "sam_rho": 0.5,
+        "optim": "sgd",
+        "momentum": 0.0,
+        "learning_rate": 0.1,
+        "warmup_ratio": 0.0,
+    }
+    settings |= {
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": 0.0,
+        "weight_decay": 0.0,
+        "per_device_train_batch_size": 28,
+    }
+    off = {"enabled": False}
+    run = train(tmp_path / "sam", splits, train=settings, augment=off)
+    set_seed(42)
+    loaded = load_model("test_resnet", splits["train"].features["label"].names, pretrained=False, image_size=32)
+    model = loaded.model.train().to(memory_format=torch.channels_last)
+    batch = collate(FaceDataset(splits["train"]).__getitems__(list(range(28))))
+    pixels = EvalTransform(ImageSpec.from_processor(loaded.processor))(batch["images"])
+    parameters = list(model.parameters())
+    first = torch.autograd.grad(F.cross_entropy(model(pixel_values=pixels).logits, batch["labels"]), parameters)
+    norm = torch.cat([g.flatten() for g in first]).norm()
+    statistics = {name: value.clone() for name, value in model.named_buffers()}
+    before = [p.detach().clone() for p in parameters]
+    with torch.no_grad():
+        for p, g in zip(parameters, first, strict=True):
+            p.add_(0.5 * g / norm)
+    second = torch.autograd.grad(F.cross_entropy(model(pixel_values=pixels).logits, batch["labels"]), parameters)
+    saved = weights(run)
+    for (name, _), old, g in zip(model.named_parameters(), before, second, strict=True):
+        assert torch.allclose(saved[name], old - 0.1 * g, atol=1e-5), name
+    for name, value in statistics.items():  # of the first pass alone
+        assert torch.allclose(saved[name], value, atol=1e-5), name
+
+
+def test_sam_climbs_for_each_accumulated_batch_and_adds_their_gradients(splits, tmp_path):
+    """One batch twice, at half its weight each time, is that batch."""
+    batch = collate(FaceDataset(splits["train"]).__getitems__(list(range(8))))
+    gradients = []
+    for steps in (1, 2):
+        settings = recipe(train={"sam_rho": 0.5, "gradient_accumulation_steps": steps}, augment={"enabled": False})
+        set_seed(0)
+        loaded = load_model("test_resnet", splits["train"].features["label"].names, pretrained=False, image_size=32)
+        fitting = _Fit(settings, splits, Run(tmp_path / str(steps)), loaded, resume=False)
+        trainer = fitting._trainer(settings.train, training_arguments(settings.train, tmp_path))
+        trainer.create_optimizer_and_scheduler(10)
+        trainer.current_gradient_accumulation_steps = steps
+        for _ in range(steps):
+            trainer.training_step(trainer.model, dict(batch))
+        gradients.append([p.grad.clone() for p in trainer.model.parameters()])
+    for one, two in zip(*gradients, strict=True):
+        assert torch.allclose(one, two, atol=1e-5)
+
+
+def test_the_average_is_evaluated_and_saved_and_training_goes_on_from_the_weights(splits, tmp_path):
+    settings = {"num_train_epochs": 1, "save_steps": 1}
+    plain = train(tmp_path / "plain", splits, train=settings)
+    averaged = train(tmp_path / "averaged", splits, train=settings | {"ema_decay": 0.9})
+    each = [load_file(path / "model.safetensors") for path in checkpoints(plain.checkpoints)]
+    assert same(each[-1], load_file(checkpoints(averaged.checkpoints)[-1] / "model.safetensors"))
+    mean = {name: value.clone() for name, value in each[0].items()}
+    for step, state in enumerate(each[1:], 2):
+        decay = min(0.9, 1 - (1 + step - 1) ** (-2 / 3))
+        for name, value in state.items():
+            mean[name] = decay * mean[name] + (1 - decay) * value if value.is_floating_point() else value
+    saved = weights(averaged)
+    assert all(torch.allclose(saved[name], value, atol=1e-6) for name, value in mean.items())
+    assert not same(saved, each[-1])
+
+
+def test_one_cycle_rises_over_the_warm_up_and_falls_to_almost_nothing(splits, tmp_path):
+    run = train(tmp_path, splits, train={"lr_scheduler_type": "one_cycle", "warmup_ratio": 0.25, "num_train_epochs": 4})
+    logged = rates(run)
+    assert np.argmax(logged) == 3 - 1  # a quarter of 16 steps, counted from 0, logged after each
+    assert max(logged) == pytest.approx(3e-3, rel=0.2)
+    assert logged[-1] < 1e-5
+
+
+def test_plateau_lowers_the_rate_when_the_chosen_metric_does_not_rise(splits, tmp_path):
+    plateau = {"lr_scheduler_type": "reduce_lr_on_plateau", "num_train_epochs": 6, "learning_rate": 1e-7}
+    plateau |= {"lr_scheduler_kwargs": {"mode": "max", "factor": 0.5, "patience": 1, "threshold": 0.0}}
+    run = train(tmp_path, splits, train=plateau)  # at this rate no metric moves
+    logged = [row["learning_rate"] for row in run.metrics()["training"]["history"]]
+    assert logged[:2] == [1e-7, 1e-7]
+    assert logged[-1] < 1e-7
+
+
+def test_class_balanced_sampling():
+    labels = np.repeat([0, 1, 2, 3], [4, 60, 300, 36])
+    sampler = ClassBalancedSampler(labels, seed=5)
+    drawn = list(sampler)
+    assert drawn == list(sampler)
+    sampler.set_epoch(1)
+    assert drawn != list(sampler)
+    assert len(drawn) == len(set(drawn)) == 400  # each draw of a row has a number of its own
+    counts = np.zeros(4)
+    for epoch in range(20):
+        sampler.set_epoch(epoch)
+        counts += np.bincount(labels[np.array(list(sampler)) % 400], minlength=4)
+    assert counts / counts.sum() == pytest.approx([0.25] * 4, abs=0.02)
+
+
+def test_a_row_drawn_again_has_an_augmentation_of_its_own(splits):
+    faces = FaceDataset(splits["train"])
+    first, again = faces.__getitems__([3, 3 + 28])
+    assert torch.equal(first["image"], again["image"])
+    assert (first["index"], again["index"]) == (3, 4)
+
+
+def test_soft_labels_reach_the_loss(splits, tmp_path):
+    features = Features({**splits["train"].features, "soft_label": Sequence(Value("float32"), length=7)})
+    rows = [row | {"soft_label": [1 / 7] * 7} for row in splits["train"]]
+    soft = DatasetDict(train=Dataset.from_list(rows, features=features), validation=splits["validation"])
+    run = train(
+        tmp_path / "soft", soft, loss={"soft_labels": True}, train={"num_train_epochs": 12, "learning_rate": 1e-2}
+    )
+    assert run.metrics()["training"]["history"][-1]["train_loss"] == pytest.approx(np.log(7), abs=0.02)
+    with pytest.raises(UserError, match=r"loss\.soft_labels .* no soft labels"):
+        train(tmp_path / "none", splits, loss={"soft_labels": True})
+
+
+def test_a_student_learns_its_teacher_and_refuses_one_with_other_labels(splits, tmp_path):
+    teacher = train(tmp_path / "teacher", splits)
+    names = splits["train"].features["label"].names
+    spec = ImageSpec.from_processor(load_model(str(teacher.path)).processor)
+    pixels = EvalTransform(spec)(torch.randint(0, 256, (4, 1, 32, 32), dtype=torch.uint8))
+    expected = load_model(str(teacher.path)).model(pixel_values=pixels).logits
+    turned = Teacher(str(teacher.path), names[::-1], spec, torch.device("cpu"), "loss.teacher")(pixels)
+    assert torch.allclose(turned, expected.flip(1), atol=1e-4)
+    only = {"teacher": str(teacher.path), "teacher_weight": 1.0}
+    student = train(tmp_path / "student", splits, loss=only, train={"num_train_epochs": 20, "learning_rate": 1e-2})
+    losses = [row["train_loss"] for row in student.metrics()["training"]["history"]]
+    assert losses[-1] < 0.5 * losses[0]
+    with pytest.raises(UserError, match=r"loss\.teacher .*other labels.*contempt"):
+        Teacher(str(teacher.path), [*names, "contempt"], spec, torch.device("cpu"), "loss.teacher (x.yaml, line 3)")
+
+
+def test_a_loss_that_is_not_a_number_stops_and_keeps_the_checkpoints_before(splits, tmp_path, monkeypatch):
+    calls = []
+
+    def poisoned(logits, targets, *args):
+        calls.append(1)
+        return F.cross_entropy(logits, targets) * (float("nan") if len(calls) == 6 else 1)
+
+    monkeypatch.setattr("fer_hf.training.fit.classification_loss", poisoned)
+    with pytest.raises(FerError, match=r"the loss of step 6 is nan, at a learning rate of 0\.00\d+.*checkpoints"):
+        train(tmp_path, splits)
+    assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["checkpoint-2", "checkpoint-4"]
+
+
+def test_weights_that_are_not_finite_are_not_saved(splits, tmp_path):
+    with pytest.raises(FerError, match=r"Training diverged: (after step 2|the loss of step 2)"):
+        train(
+            tmp_path, splits, train={"learning_rate": 1e38, "warmup_ratio": 0.0, "optim": "sgd", "max_grad_norm": 0.0}
+        )
+    assert not checkpoints(tmp_path / "checkpoints")
+
+
+def test_sigterm_saves_and_a_resume_ends_in_the_same_bytes(splits, tmp_path, monkeypatch):
+    longer = {"num_train_epochs": 4, "save_steps": 1000}
+    whole = train(tmp_path / "whole", splits, train=longer)
+    before = signal.getsignal(signal.SIGTERM)
+    calls = []
+
+    def signalled(*args):
+        calls.append(1)
+        if len(calls) == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return classification_loss(*args)
+
+    monkeypatch.setattr("fer_hf.training.fit.classification_loss", signalled)
+    with pytest.raises(TerminatedError, match=r"SIGTERM after step 6, which is saved.*--resume") as stop:
+        train(tmp_path / "run", splits, train=longer)
+    assert stop.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) == before
+    run = train(tmp_path / "run", splits, resume=True, train=longer)
+    assert run.metrics()["training"]["resumed_at_steps"] == [6]
+    assert same(weights(run), weights(whole))
