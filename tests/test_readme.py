@@ -111,6 +111,7 @@ def test_every_other_command(tmp_path, hub):
             row["image"].save(folder / f"{row['id']}.png")
             row["image"].save(tmp_path / "face.jpg")
     shutil.copy(ROOT / "accelerate_config.yaml", tmp_path)
+    (tmp_path / "study.yaml").write_text(next(text for language, text in BLOCKS if language == "yaml"))
     first = "$(ls -d runs/my_recipe/* | head -1)"
     provider = image_server.Provider(grid_of_faces())
     filled = {"DATA": "folder:faces", "MODEL": "model", "RUN": first, "PHOTOS": "faces", "GENERATOR": provider.url}

@@ -18,7 +18,7 @@ from fer_hf.recipe_file import shipped_recipes
 from fer_hf.run import Run
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 300  # seconds, for machines that do much else
+PATIENCE = 600  # seconds, for machines that do much else
 RECIPE = """
 model: {name: test_resnet, pretrained: false, image_size: 32}
 data: {source: "folder:faces"}

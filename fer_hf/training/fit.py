@@ -18,7 +18,7 @@ from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
-from fer_hf.errors import UserError
+from fer_hf.errors import TerminatedError, UserError
 from fer_hf.evaluation.metrics import classification_metrics
 from fer_hf.images import EvalTransform, FaceDataset, ImageSpec, TrainTransform, collate
 from fer_hf.models.load import Loaded, load_model
@@ -142,6 +142,10 @@ class _Fit:
         self.trainer.callback_handler.callbacks.insert(0, sigterm)
         try:
             self.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except RuntimeError as error:  # of a loader whose workers were terminated, as those of an evaluation are
+            if not sigterm.received:
+                raise
+            raise TerminatedError("Stopped by SIGTERM: go on from the last checkpoint with --resume.") from error
         finally:
             sigterm.restore()
             if progress:

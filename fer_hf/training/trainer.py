@@ -6,8 +6,10 @@ schedules, accumulation, mixed precision, distribution) is the Trainer's own.
 
 import math
 import shutil
+import signal
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,12 @@ from fer_hf.training.parameters import frozen_batch_norms
 from fer_hf.training.sam import ascent, moved, running_statistics_kept
 from fer_hf.training.sampling import ClassBalancedSampler
 from fer_hf.training.teacher import Teacher
+
+
+def _start_worker(initialise: Callable[[int], None] | None, worker: int) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if initialise:
+        initialise(worker)
 
 
 class FerTrainer(Trainer):
@@ -119,6 +127,13 @@ class FerTrainer(Trainer):
             )
             self._created_lr_scheduler = True
         return super().create_scheduler(num_training_steps, optimizer)
+
+    def get_train_dataloader(self) -> Any:
+        """The Trainer's; its workers leave SIGTERM, which a scheduler sends to them too, to the main process."""
+        loader: Any = super().get_train_dataloader()
+        workers = getattr(loader, "base_dataloader", loader)
+        workers.worker_init_fn = partial(_start_worker, workers.worker_init_fn)
+        return loader
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return self.sampler or super()._get_train_sampler(train_dataset)

@@ -15,7 +15,7 @@ from fer_hf.data import toy
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.run import Run
 
-COMMANDS = ["quickstart", "train", "evaluate", "export", "report", "push", "predict", "recipe"]
+COMMANDS = ["quickstart", "train", "study", "compare", "evaluate", "export", "report", "push", "predict", "recipe"]
 RECIPE = """
 model: {name: test_resnet, pretrained: false, image_size: 32}
 train: {num_train_epochs: 1, per_device_train_batch_size: 16, learning_rate: 1e-3, save_steps: 2, report_to: []}

@@ -125,13 +125,13 @@ def test_stages_train_what_they_say(staged, splits):
     ends = [load_file(checkpoints(staged.checkpoints / f"stage-{n}")[-1] / "model.safetensors") for n in (1, 2, 3)]
     changed = [{name for name in a if not torch.equal(a[name], b[name])} for a, b in pairwise(ends)]
     assert changed[0]
-    assert all(".layer4." in name or ".fc." in name for name in changed[0])  # batch norm's statistics of others too
-    assert any(".layer1." in name for name in changed[1])
+    assert all(name.startswith(("layer4.", "fc.")) for name in changed[0])  # nor batch norm's statistics elsewhere
+    assert any(name.startswith("layer1.") for name in changed[1])
     fresh = train(staged.path.with_name("head"), splits, train={"stages": STAGES[:1], "learning_rate": 1e-9})
     begun = load_file(checkpoints(fresh.checkpoints / "stage-1")[0] / "model.safetensors")
     assert {name for name in begun if not torch.equal(begun[name], ends[0][name])} == {
-        "timm_model.fc.weight",
-        "timm_model.fc.bias",
+        "fc.weight",
+        "fc.bias",
     }
 
 
@@ -194,9 +194,9 @@ def test_sam_takes_the_step_of_the_paper(splits, tmp_path):
     second = torch.autograd.grad(F.cross_entropy(model(pixel_values=pixels).logits, batch["labels"]), parameters)
     saved = weights(run)
     for (name, _), old, g in zip(model.named_parameters(), before, second, strict=True):
-        assert torch.allclose(saved[name], old - 0.1 * g, atol=1e-5), name
+        assert torch.allclose(saved[name.removeprefix("timm_model.")], old - 0.1 * g, atol=1e-5), name
     for name, value in statistics.items():  # of the first pass alone
-        assert torch.allclose(saved[name], value, atol=1e-5), name
+        assert torch.allclose(saved[name.removeprefix("timm_model.")], value, atol=1e-5), name
 
 
 def test_sam_climbs_for_each_accumulated_batch_and_adds_their_gradients(splits, tmp_path):
@@ -237,18 +237,18 @@ def test_the_average_is_evaluated_and_saved_and_training_goes_on_from_the_weight
 def test_one_cycle_rises_over_the_warm_up_and_falls_to_almost_nothing(splits, tmp_path):
     run = train(tmp_path, splits, train={"lr_scheduler_type": "one_cycle", "warmup_ratio": 0.25, "num_train_epochs": 4})
     logged = rates(run)
-    assert np.argmax(logged) == 3 - 1  # a quarter of 16 steps, counted from 0, logged after each
+    assert np.argmax(logged) == 4 - 1  # a quarter of 16 steps, counted from 0
     assert max(logged) == pytest.approx(3e-3, rel=0.2)
     assert logged[-1] < 1e-5
 
 
 def test_plateau_lowers_the_rate_when_the_chosen_metric_does_not_rise(splits, tmp_path):
-    plateau = {"lr_scheduler_type": "reduce_lr_on_plateau", "num_train_epochs": 6, "learning_rate": 1e-7}
-    plateau |= {"lr_scheduler_kwargs": {"mode": "max", "factor": 0.5, "patience": 1, "threshold": 0.0}}
-    run = train(tmp_path, splits, train=plateau)  # at this rate no metric moves
+    plateau = {"lr_scheduler_type": "reduce_lr_on_plateau", "num_train_epochs": 6, "learning_rate": 1e-6}
+    plateau |= {"lr_scheduler_kwargs": {"mode": "max", "factor": 0.5, "patience": 1, "threshold": 0.5}}
+    plateau["stages"] = [{"trainable": "head"}]  # at this rate, with batch norm's statistics frozen, no metric moves
+    run = train(tmp_path, splits, train=plateau)
     logged = [row["learning_rate"] for row in run.metrics()["training"]["history"]]
-    assert logged[:2] == [1e-7, 1e-7]
-    assert logged[-1] < 1e-7
+    assert logged == pytest.approx([1e-6, 1e-6, 1e-6, 5e-7, 5e-7, 2.5e-7])
 
 
 def test_class_balanced_sampling():

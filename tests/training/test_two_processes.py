@@ -1,4 +1,8 @@
-"""`accelerate launch` on two CPU processes: trains, checkpoints for both, and resumes to the same bytes."""
+"""`accelerate launch` on two CPU processes: trains, checkpoints for both, and resumes to the same bytes.
+
+With the techniques that could let the processes drift apart: SAM, whose first pass is not shared, mixing, sampling, and
+the average of the weights.
+"""
 
 import hashlib
 import os
@@ -18,7 +22,8 @@ RECIPE = """
 model: {name: test_resnet, pretrained: false, image_size: 32, drop_rate: 0.2}
 train:
   {num_train_epochs: 3, per_device_train_batch_size: 8, learning_rate: 1e-3, save_steps: 2, save_total_limit: null,
-   report_to: []}
+   report_to: [], sam_rho: 0.05, ema_decay: 0.9, sampling: class_balanced}
+augment: {mixup: 0.4}
 evaluate: {splits: [test]}
 """
 
