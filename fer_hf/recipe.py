@@ -144,7 +144,7 @@ class Stage(Section):
     num_train_epochs: Annotated[float, Field(gt=0)] | None = None
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     lr_scheduler_type: str | None = None
-    warmup_ratio: Fraction | None = None
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | None = None
 
 
 class Train(Section):
@@ -157,12 +157,12 @@ class Train(Section):
     per_device_eval_batch_size: Annotated[int, Field(ge=1)] = 128
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     head_learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """The classifier's own rate; by default the same."""
+    """The classifier's own rate (of new attention, too); by default the same."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Each layer learns at this multiple of the next layer's rate (0.65 to 0.8 for pretrained transformers)."""
     lr_scheduler_type: str = "cosine"
     """Any of the Trainer's, `reduce_lr_on_plateau` (of the metric that chooses the model), or `one_cycle`."""
-    warmup_ratio: Fraction = 0.1
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of all steps over which the rate rises from 0."""
     stages: list[Stage] = []
     """Train in stages, such as the head first, then everything; each goes on from the last weights of the one before.
@@ -311,6 +311,11 @@ class Recipe(Section):
                 "train.sam_rho",
                 train.sam_rho and train.precision == "fp16",
                 "SAM cannot use the scaled gradients of fp16: set train.precision to bf16 or fp32",
+            ),
+            (
+                "train.max_steps",
+                train.stages and "max_steps" in train.passed_through,
+                "would hold for each of the stages: give them num_train_epochs",
             ),
             ("train.sam_adaptive", train.sam_adaptive and not train.sam_rho, "needs a radius: set train.sam_rho"),
         ]

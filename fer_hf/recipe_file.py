@@ -16,7 +16,7 @@ from fer_hf.recipe import Recipe, Train
 SET_BY_US = {
     "output_dir": "The run folder decides it: use --output.",
     "logging_dir": "TensorBoard files lie in the run folder: use --output.",
-    "run_name": "It is the recipe's name.",
+    "run_name": "It is the name of the recipe and of the run folder.",
     "bf16": "Use train.precision.",
     "fp16": "Use train.precision.",
     "label_smoothing_factor": "Use loss.label_smoothing.",

@@ -135,6 +135,18 @@ class Run:
         """The runs in `folder`, the one that was started last first."""
         return [cls(recipe.parent) for recipe in sorted(folder.glob("*/recipe.yaml"), reverse=True)]
 
+    def lock(self) -> None:
+        """Keep other processes from writing here until this one ends. Raises `UserError` when one does already."""
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return
+        self._lock = open(self.recipe_file, "r+", encoding="utf-8")  # noqa: SIM115 (for as long as this object lives)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{self.path} is in use: another process trains there. Wait for it, or stop it.") from error
+
     def finished_model(self) -> Path:
         """The folder of the best model. Raises `UserError` when training has not made one yet."""
         if not (self.model / "model.safetensors").is_file():

@@ -50,17 +50,23 @@ def load_study(name: str) -> Study:
     if not isinstance(content, dict) or not isinstance(content.get("recipe"), str):
         raise UserError(f"{path} is no study: it needs `recipe:`, the name of the recipe that its runs share.")
     if unknown := content.keys() - {"recipe", "variants", "matrix"}:
-        near = get_close_matches(str(min(unknown)), ["variants", "matrix"], n=1, cutoff=0)
-        raise UserError(f"{path}: {min(unknown)}: unknown key. Did you mean {near[0]!r}?")
+        wrong = min(map(str, unknown))
+        near = get_close_matches(wrong, ["variants", "matrix"], n=1, cutoff=0)
+        raise UserError(f"{path}: {wrong}: unknown key. Did you mean {near[0]!r}?")
     variants, matrix = content.get("variants") or {"": {}}, content.get("matrix") or {}
     _check(path, variants, matrix)
     entries: dict[str, list[str]] = {"logs": []}  # a folder of the study itself
     for variant, *values in itertools.product(variants, *matrix.values()):
         varied = dict(zip(matrix, values, strict=True))
-        overrides = [f"{key}={json.dumps(value, default=str)}" for key, value in (variants[variant] | varied).items()]
+        overrides = [
+            f"{key}={json.dumps(value, default=str, ensure_ascii=False)}"
+            for key, value in (variants[variant] | varied).items()
+        ]
         parts = [str(variant), *(_part(key, value) for key, value in varied.items())]
         label = re.sub(r"[^\w.=+-]+", "-", "-".join(parts)).strip("-.")[:100] or "entry"
-        if same := [entry for entry, others in entries.items() if others == overrides and entry != "logs"]:
+        if same := [
+            entry for entry, others in entries.items() if sorted(others) == sorted(overrides) and entry != "logs"
+        ]:
             raise UserError(f"{path}: {label} would be the same run as {same[0]}.")
         names = (f"{label}-{number}" if number else label for number in itertools.count())
         entries[next(name for name in names if name not in entries)] = overrides

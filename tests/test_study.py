@@ -177,8 +177,7 @@ variants:
     code, out, err = cli("study", study)
     assert code == 1
     lines = out.splitlines()
-    accuracy = Run(runs / "first").metrics()["evaluations"]["faces-validation"]["accuracy"]
-    assert lines[0] == f"1 of 3  first  skipped, finished already, validation accuracy {accuracy:.1%}"
+    assert lines[0] == "1 of 3  first  skipped, finished already"
     assert lines[1].startswith("2 of 3  lost  failed after 0:00:")
     assert "nowhere" in lines[1]
     assert lines[2].startswith("3 of 3  third  resumed, finished in 0:")
@@ -192,6 +191,9 @@ variants:
 
     listed = cli("study", study, "train.learning_rate=1", "--list")[1]
     assert listed.splitlines()[0] == "  0  first  of another recipe"
+    code, _, err = cli("study", study, "train.learning_rate=1")
+    assert code == 2
+    assert "started with other settings (first, third)" in err
 
 
 STUBBORN = """
@@ -249,7 +251,7 @@ def test_slurm_gets_the_entries_that_are_not_finished(tmp_path, cli, monkeypatch
     assert code == 0, err
     assert out.startswith("Job 12: 4 of 6 entries.")
     assert (tmp_path / "asked").read_text().splitlines() == [
-        *("--parsable", "--array=0-2,4", "--job-name=mine", "--output=runs/mine/logs/slurm-%a.log"),
+        *("--parsable", "--array=0,1,2,4", "--job-name=mine", "--output=runs/mine/logs/slurm-%a.log"),
         *("--partition=gpu", "--time=2:00:00", "runs/mine/slurm.sh", "runs/mine/logs"),
         "seed=0 seed=1 seed=2 seed=3 seed=4 seed=5",
         *(sys.executable, "-m", "fer_hf", "study", study, "train.learning_rate=1", "--output", "runs/mine"),

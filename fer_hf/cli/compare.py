@@ -34,9 +34,11 @@ def compare(
     from rich.table import Column, Table
 
     from fer_hf.cli.stages import quiet_libraries
+    from fer_hf.deploy.latency import cpu_latency
     from fer_hf.evaluation.compare import compare, configurations, find_runs
     from fer_hf.progress import console, track
     from fer_hf.progress import output as out
+    from fer_hf.report.card import markdown
     from fer_hf.report.figures import accuracy_latency_figure, save_figure
     from fer_hf.run import Run, write_csv, write_text
 
@@ -47,7 +49,7 @@ def compare(
         console.print(f"left out: {line}", style="yellow", markup=False, soft_wrap=True)
     rows, verdict = compare(configs, split.value, metric.value)
     for row in track(rows, "measuring latency"):
-        row |= _latency(configs[row["name"]][0])
+        row |= cpu_latency(configs[row["name"]][0].finished_model())
     only_folder = len(runs) == 1 and not Run(runs[0]).recipe_file.is_file()
     folder = output or (runs[0] if only_folder else Path("runs/compare"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,28 +68,17 @@ def compare(
     for row in rows:
         cells = _cells(row)
         table.add_row(escape(row["name"]), *map(escape, cells))
-        lines.append(f"| {row['name'].replace('|', '/')} | {' | '.join(cells)} |")
+        lines.append(f"| {markdown(row['name'])} | {' | '.join(cells)} |")
     write_csv(folder / "compare.csv", list(first), [list(row.values()) for row in rows])
     figure = "![accuracy and latency](compare.png)"
-    write_text(folder / "compare.md", "\n\n".join([heading, "\n".join(lines), verdict, figure]) + "\n")
+    write_text(
+        folder / "compare.md", "\n\n".join([markdown(heading), "\n".join(lines), markdown(verdict), figure]) + "\n"
+    )
     save_figure(accuracy_latency_figure(rows, metric.value), folder / "compare.png")
     out.print(heading, highlight=False, markup=False)
     Console(width=max(out.width, 120)).print(table)  # into a narrow terminal or a pipe too, it goes unabridged
     out.print(verdict, highlight=False, markup=False)
     out.print(f"table and figure: {folder}/compare.csv, compare.md, compare.png", soft_wrap=True, highlight=False)
-
-
-def _latency(run: Any) -> dict[str, Any]:
-    """Latency of a run's model on this machine: as measured before, or measured now and kept in metrics.json."""
-    from fer_hf.deploy.latency import cpu_latency, surroundings
-
-    known = run.metrics().get("latency", {})
-    here = surroundings()
-    if here.items() - known.items():
-        known = cpu_latency(run.finished_model())
-        run.update_metrics(latency=known)
-    names = {"median_ms": "latency_ms", "min_ms": "latency_min_ms", "max_ms": "latency_max_ms"}
-    return {name: known[key] for key, name in names.items()} | here
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

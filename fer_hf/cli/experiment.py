@@ -75,14 +75,15 @@ def _open_run(recipe: Recipe, output: Path | None, resume: bool, state: PartialS
     if state.is_main_process:
         try:
             run = _choose_run(recipe, output, resume)
-            chosen = [str(run.path), list(run.metrics())]
+            run.lock()
+            chosen = [run, list(run.metrics())]
         except Exception as error:  # the other processes must hear of it, or they would wait for ever
             chosen[0] = error
     if state.num_processes > 1:
         broadcast_object_list(chosen)
     if isinstance(chosen[0], Exception):
         raise chosen[0]
-    return Run(chosen[0]), chosen[1]
+    return chosen[0], chosen[1]
 
 
 def _choose_run(recipe: Recipe, output: Path | None, resume: bool) -> Run:

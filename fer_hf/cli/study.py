@@ -45,13 +45,21 @@ def study(
         raise UserError("Several processes run one entry together: say which with --entry.")
     recipes = {name: plan.recipe(name, overrides) for name in names}  # all of them, before the first one starts
     command = [sys.executable, "-m", "fer_hf", "study", study, *overrides, "--output", str(folder)]
+    if slurm_options and not slurm:
+        raise UserError("--slurm-options goes with --slurm.")
     if not show:
         (folder / "logs").mkdir(parents=True, exist_ok=True)
+    states = {name: _state(folder / name, recipe) for name, recipe in recipes.items()}
     if show:
         for number, name in enumerate(names):
-            typer.echo(f"{number:3}  {name}  {_state(folder / name, recipes[name])}")
+            typer.echo(f"{number:3}  {name}  {states[name]}")
+    elif others := [name for name in names if states[name] == "of another recipe"]:
+        raise UserError(
+            f"{folder} holds runs that were started with other settings ({', '.join(others[:3])}): choose another "
+            "--output, give the same overrides, or remove them."
+        )
     elif slurm:
-        todo = [number for number, name in enumerate(names) if _state(folder / name, recipes[name]) != "finished"]
+        todo = [number for number, name in enumerate(names) if states[name] != "finished"]
         _submit(command, folder, names, todo, shlex.split(slurm_options))
     else:
         _run_all(command, folder, recipes)
@@ -72,7 +80,6 @@ def _run_all(command: list[str], folder: Path, recipes: dict[str, Any]) -> None:
     """Each entry in a process of its own, with a line on each. Raises `FerError` when one failed."""
     from fer_hf.errors import FerError
     from fer_hf.progress import console
-    from fer_hf.run import Run
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the entry is stopped too
     logs, failed = folder / "logs", []
@@ -86,10 +93,6 @@ def _run_all(command: list[str], folder: Path, recipes: dict[str, Any]) -> None:
         line = f"failed after {took}: {error}" if error else said.get(state, f"finished in {took}")
         if error:
             failed.append(name)
-        else:
-            rows = Run(folder / name).metrics()["evaluations"].values()
-            plain = [row for row in rows if row["format"] == "pytorch" and "tta" not in row][-1]
-            line += f", {plain['split']} accuracy {plain['accuracy']:.1%}"
         typer.echo(f"{number} of {len(recipes)}  {name}  {line}")
     typer.echo(f"{len(recipes) - len(failed)} of {len(recipes)} are finished. Rank them: fer-hf compare {folder}")
     if failed:
@@ -97,15 +100,21 @@ def _run_all(command: list[str], folder: Path, recipes: dict[str, Any]) -> None:
 
 
 def _run_one(command: list[str], log: Path) -> str:
-    """Run a command to its end, what it prints appended to `log`; returns the last line of it if it failed."""
-    with open(log, "ab") as file, subprocess.Popen(command, stdout=file, stderr=file) as child:  # noqa: S603
+    """Run a command to its end, what it prints appended to `log`; returns what went wrong, if anything.
+
+    It has a session of its own: of Ctrl-C it gets the SIGTERM below, after which it saves, not the terminal's SIGINT.
+    """
+    with (
+        open(log, "ab") as file,
+        subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True) as child,  # noqa: S603
+    ):
         try:
             code = child.wait()
         finally:
             child.terminate()  # does nothing to one that has ended
             child.wait()
-    last = log.read_text(encoding="utf-8", errors="replace").rstrip().rpartition("\n")[2]
-    return f"killed by signal {-code}" if code < 0 else last.removeprefix("Error: ") if code else ""
+    said = " ".join(log.read_text(encoding="utf-8", errors="replace").rpartition("Error: ")[2].split())
+    return f"killed by signal {-code}" if code < 0 else said[-300:] or f"exit code {code}" if code else ""
 
 
 def _submit(command: list[str], folder: Path, names: list[str], todo: list[int], options: list[str]) -> None:
@@ -126,10 +135,13 @@ def _submit(command: list[str], folder: Path, names: list[str], todo: list[int],
         raise UserError(f"There is no sbatch here. {script} is written: submit the study on a machine with Slurm.")
     if f"{folder.name} {Path.cwd()}" in slurm("squeue", "--me", "--noheader", "--format=%j %Z").splitlines():
         raise UserError(f"{folder} is in the queue already: wait for it, or `scancel --name={folder.name}` first.")
-    starts, ends = ([n for n in todo if n + step not in todo] for step in (-1, 1))
-    array = ",".join(f"{a}-{b}" if a < b else f"{a}" for a, b in zip(starts, ends, strict=True))
-    if not array:
+    if not todo:
         return typer.echo("All are finished.")
-    settings = [f"--array={array}", f"--job-name={folder.name}", f"--output={logs}/slurm-%a.log", *options]
+    settings = [
+        f"--array={','.join(map(str, todo))}",
+        f"--job-name={folder.name}",
+        f"--output={logs}/slurm-%a.log",
+        *options,
+    ]
     job = slurm("sbatch", "--parsable", *settings, str(script), str(logs), " ".join(names), *command).partition(";")[0]
     typer.echo(f"Job {job}: {len(todo)} of {len(names)} entries. Watch: squeue -j {job}, {logs}. Stop: scancel {job}")

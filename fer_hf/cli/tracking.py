@@ -23,7 +23,7 @@ def add_pictures(run: Run, faces: Faces, most: int = 50) -> None:
     """
     metrics = run.metrics()
     training = metrics["training"]
-    if "events" not in training:
+    if not training.get("events"):
         return
     step = training["best"]["step"]
     with SummaryWriter(str(run.path / training["events"])) as writer:

@@ -20,13 +20,18 @@ from fer_hf.run import Run
 
 Configurations = dict[str, list[Run]]  # by name, one run for each seed
 SHAPES_WEIGHTS = {"model", "data", "augment", "train", "loss"}
+NOT_OF_WEIGHTS = ("save_steps", "save_total_limit", "logging_steps", "report_to", "per_device_eval_batch_size")
 
 
 def find_runs(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
     """The finished runs in `folders`, and those left out, with the reason. Raises `UserError` when there are none."""
     found: dict[Path, Run] = {}
     for folder in folders:
-        places = {file.parent.resolve(): file.parent for file in sorted(folder.rglob("recipe.yaml"))}
+        places = {
+            file.parent.resolve(): file.parent
+            for file in sorted(folder.rglob("recipe.yaml"))
+            if file.with_name("metrics.json").is_file()
+        }
         found |= {place: Run(path) for place, path in places.items() if places.keys().isdisjoint(place.parents)}
     finished = [run for run in found.values() if run.metrics().get("finished")]
     if not finished:
@@ -45,6 +50,8 @@ def configurations(runs: Sequence[Run]) -> tuple[Configurations, list[str]]:
     for run in runs:
         sections = load_recipe(run.recipe_file).model_dump(mode="json", include=SHAPES_WEIGHTS)
         seed = sections["train"].pop("seed")
+        for key in NOT_OF_WEIGHTS:
+            sections["train"].pop(key)
         flat = {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
         seeds = groups.setdefault(repr(flat), {})
         settings[repr(flat)] = flat
@@ -53,8 +60,9 @@ def configurations(runs: Sequence[Run]) -> tuple[Configurations, list[str]]:
         seeds[seed] = run
     names = [_folder_name(next(iter(seeds.values())).path.resolve()) for seeds in groups.values()]
     if len(set(names)) < len(names):  # what differs in the recipes then
-        keys = [key for key in settings[next(iter(settings))] if len({repr(f.get(key)) for f in settings.values()}) > 1]
-        names = [", ".join(f"{key}={flat.get(key)}" for key in keys) for flat in settings.values()]
+        keys = dict.fromkeys(key for flat in settings.values() for key in flat)
+        differing = [key for key in keys if len({repr(flat.get(key)) for flat in settings.values()}) > 1]
+        names = [", ".join(f"{key}={flat.get(key)}" for key in differing) for flat in settings.values()]
     return {name: list(seeds.values()) for name, seeds in zip(names, groups.values(), strict=True)}, repeated
 
 
@@ -119,13 +127,16 @@ def compare(configs: Configurations, split: str, metric: str) -> tuple[list[dict
     runs = [run for seeds in configs.values() for run in seeds]
     evaluated = evaluations(runs, split)
     references, predicted = predictions(runs, evaluated)
-    rows, parts, first = [], {}, 0
-    for name, seeds in configs.items():
-        mine = slice(first, first := first + len(seeds))
-        scores = [row[metric] for row in evaluated[mine]]
-        limits = evaluated[mine][0].get(f"{metric}_ci") if len(seeds) == 1 else None
-        limits = limits or interval(contrast([resampled(references, predicted[mine], metric, 2000)], [1]))
-        about, parts[name] = [run.metrics() for run in seeds], predicted[mine]
+    ends = np.cumsum([len(seeds) for seeds in configs.values()])
+    parts = dict(zip(configs, np.split(predicted, ends[:-1]), strict=True))
+    draws = [resampled(references, part, metric, 2000) for part in parts.values()]
+    rows = []
+    for number, (name, seeds) in enumerate(configs.items()):
+        mine = evaluated[ends[number] - len(seeds) : ends[number]]
+        scores = [row[metric] for row in mine]
+        limits = mine[0].get(f"{metric}_ci") if len(seeds) == 1 else None
+        limits = limits or np.clip(interval(contrast(draws, np.arange(len(draws)) == number)), 0, 1).tolist()
+        about = [run.metrics() for run in seeds]
         rows.append(
             {
                 "name": name,

@@ -47,7 +47,8 @@ def resampled(references: Array, predictions: Array, metric: str, resamples: int
 def contrast(groups: Sequence[tuple[Array, Array]], weights: Sequence[float]) -> Array:
     """Resamples `(R,)` of a weighted sum of configurations' means over images and seeds; a group is from `resampled`.
 
-    With the weights 1 and -1 it is a difference. Seeds are taken to vary alike in all groups (pooled variance).
+    With the weights 1 and -1 it is a difference. Seeds are taken to vary alike in all groups, those of weight 0 too
+    (pooled variance).
     """
     total = sum(weight * draws.mean(axis=1) for weight, (_, draws) in zip(weights, groups, strict=True))
     free = sum(len(scores) - 1 for scores, _ in groups)

@@ -77,8 +77,8 @@ def read(path: Path) -> dict[str, torch.Tensor]:
             f"{str(path)!r} ({path.stat().st_size:,} bytes) is cut short or not in this format: fetch it again."
         ) from error
     named: dict[Any, Any] = content if isinstance(content, dict) else {}
-    while inner := next((named[key] for key in WRAPPERS if isinstance(named.get(key), dict)), None):
-        named = inner
+    for _ in range(3):
+        named = next((named[key] for key in WRAPPERS if isinstance(named.get(key), dict)), named)
     state = {PREFIXES.sub("", str(k)): v for k, v in named.items() if isinstance(v, torch.Tensor)}
     if not state:
         raise UserError(f"{str(path)!r} holds no tensors with names, but a {type(content).__name__}.")

@@ -7,7 +7,6 @@ Figures are seven inches wide, so that their text is still readable at the width
 """
 
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.path import Path as Line
-from matplotlib.patheffects import withStroke
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
-from matplotlib.transforms import Bbox
 
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 STYLE: Any = {
@@ -163,12 +160,12 @@ def reliability_figure(evaluation: dict[str, Any]) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def accuracy_latency_figure(rows: Sequence[dict[str, Any]], metric: str) -> Figure:
-    """A metric against latency: a point with its 95 % interval and its name for each row, and the Pareto front.
+    """A metric against latency: a numbered point with its 95 % interval for each row, and the Pareto front.
 
-    A row has `name`, `mean`, `low` and `high` (shares), `latency_ms`, and the `dataset`, `split` and `images` that all
-    share. Latency is on a logarithmic axis when it spreads more than fivefold.
+    Rows are numbered in their order. A row has `name`, `mean`, `low` and `high` (shares), `latency_ms`, and the
+    `dataset`, `split` and `images` that all share. The axis of latency is logarithmic when it spreads over fivefold.
     """
-    rows = sorted(rows, key=lambda row: (row["latency_ms"], -row["mean"]))
+    ranked, rows = rows, sorted(rows, key=lambda row: (row["latency_ms"], -row["mean"]))
     latency, mean, low, high = (np.array([row[key] for row in rows]) for key in ("latency_ms", "mean", "low", "high"))
     front = mean > np.maximum.accumulate(np.r_[-np.inf, mean[:-1]])  # better than all that are faster
     named = metric.replace("_", " ").replace("f1", "F1")
@@ -190,52 +187,12 @@ def accuracy_latency_figure(rows: Sequence[dict[str, Any]], metric: str) -> Figu
     axes.grid()
     figure.suptitle(_title(f"{named[0].upper()}{named[1:]} and latency", rows[0]), fontsize=11)
     figure.legend(loc="outside lower center", ncols=2)
-    _name_points(figure, axes, rows)
-    return figure
-
-
-def _name_points(figure: Figure, axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
-    """Write each row's name at the nearest free place around its point, with a line to it from further away."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # places are measured in pixels: nothing may move from here on
-    axes.set_autoscale_on(False)
-    point_of, top_of, bottom_of = (
-        axes.transData.transform([(row["latency_ms"], row[key]) for row in rows]) for key in ("mean", "high", "low")
-    )
-    marks = [Bbox([bottom - 3, top + 3]) for bottom, top in zip(bottom_of, top_of, strict=True)]
-    marks += [Bbox([point - 6, point + 6]) for point in point_of]
-    labels: list[Bbox] = []
-    lines: list[Line] = []
-    style: Any = {
-        "ha": "center",
-        "va": "center",
-        "fontsize": 8,
-        "path_effects": [withStroke(linewidth=3, foreground="w")],
-    }
-    for row, point in zip(rows, point_of, strict=True):
+    for number, row in enumerate(ranked, 1):
         at = (row["latency_ms"], row["mean"])
-        text = axes.annotate(row["name"], at, (0, 0), textcoords="offset points", **style)
-        half = np.array(text.get_window_extent().size) / 2
-        least, chosen = np.inf, None
-        for radius, angle in product(range(11, 400, 6), np.deg2rad(np.arange(30, 390, 20))):
-            if radius >= least:
-                break
-            way = np.array([np.cos(angle), np.sin(angle)])
-            centre = point + radius * way + half * np.clip(2 * way, -1, 1)
-            box, line = Bbox([centre - half - 1, centre + half + 1]), Line([point, point + radius * way])
-            outside = np.any(box.min < axes.bbox.min) or np.any(box.max > axes.bbox.max)
-            if outside or box.count_overlaps(marks + labels):
-                continue
-            crossed = sum(map(line.intersects_bbox, labels)) + sum(other.intersects_bbox(box) for other in lines)
-            if radius + 50 * crossed < least:
-                least, chosen = radius + 50 * crossed, (radius, centre, box, line)
-        if chosen:
-            radius, centre, box, line = chosen
-            text.set_position(tuple((centre - point) * 72 / figure.dpi))
-            labels.append(box)
-            if radius > 20:
-                lines.append(line)
-                axes.plot(*axes.transData.inverted().transform(line.vertices).T, color=GREY, linewidth=0.6, zorder=2)
+        axes.annotate(str(number), at, (5, 5), textcoords="offset points", fontsize=9)
+    names = [Line2D([], [], linestyle="none", label=f"{number}  {row['name']}") for number, row in enumerate(ranked, 1)]
+    figure.legend(handles=names, loc="outside right center", fontsize=8, handlelength=0, handletextpad=0)
+    return figure
 
 
 def write_figures(

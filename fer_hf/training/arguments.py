@@ -32,7 +32,8 @@ def training_arguments(train: Train, folder: Path) -> TrainingArguments:
     if "warmup_steps" not in extra:  # transformers 5 has one field for steps and shares
         extra["warmup_ratio" if "warmup_ratio" in known else "warmup_steps"] = train.warmup_ratio
     if train.lr_scheduler_type == "reduce_lr_on_plateau" and train.metric_for_best_model != "loss":
-        extra.setdefault("lr_scheduler_kwargs", {"mode": "max"})  # torch lowers the rate when a metric stops falling
+        # torch lowers the rate when a metric stops falling
+        extra["lr_scheduler_kwargs"] = {"mode": "max"} | dict(extra.get("lr_scheduler_kwargs") or {})
     settings: dict[str, Any] = {
         "output_dir": str(folder),
         "num_train_epochs": train.num_train_epochs,
@@ -66,6 +67,7 @@ def training_arguments(train: Train, folder: Path) -> TrainingArguments:
     except (TypeError, ValueError) as error:
         raise UserError(f"The section `train` of the recipe does not make TrainingArguments: {error}") from error
     if args.device.type == "cpu":  # launchers set one thread; the machine's physical cores are shared by the processes
-        cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+        allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(1024)
+        cores = min(psutil.cpu_count(logical=False) or 1, len(allowed))
         torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     return args

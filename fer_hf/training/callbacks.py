@@ -43,7 +43,7 @@ class SaveOnSigterm(TrainerCallback):
     """
 
     def __init__(self) -> None:
-        self.received = False
+        self.received = self.agreed = False
         self._before: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -53,15 +53,16 @@ class SaveOnSigterm(TrainerCallback):
         self._before = signal.signal(signal.SIGTERM, receive)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.agreed = self.received
         if args.world_size > 1:  # all save at the same step, also when the signal reached some of them a step earlier
             flag = torch.tensor(float(self.received), device=args.device)
             torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-            self.received = bool(flag.item())
-        if self.received:
+            self.agreed = bool(flag.item())
+        if self.agreed:
             control.should_save = True
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.received:
+        if self.agreed:
             step = state.global_step
             raise TerminatedError(f"Stopped by SIGTERM after step {step}, which is saved: go on with --resume.")
 

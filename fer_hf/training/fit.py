@@ -4,7 +4,6 @@ A run is one stage, or several. Each stage is a Trainer of its own, with its own
 checkpoints, and goes on from the last weights of the one before; the best model is the best of all of them.
 """
 
-import math
 import re
 from pathlib import Path
 from typing import Any, cast
@@ -87,6 +86,8 @@ class _Fit:
     """The stages of one run: what they share, and what each leaves for the next."""
 
     trainer: FerTrainer
+    events: Path
+    """TensorBoard's folder of the last stage."""
 
     def __init__(self, recipe: Recipe, splits: DatasetDict, run: Run, loaded: Loaded, resume: bool):
         self.recipe, self.run, self.loaded, self.resume = recipe, run, loaded, resume
@@ -101,8 +102,8 @@ class _Fit:
         self.stages: list[dict[str, Any]] = []
         self.epochs, self.steps = 0.0, 0
         self.best: float | None = None
-        self.events: str | None = None
         self.stopped_early = False
+        self.teacher: Teacher | None = None
 
     def stage(self, number: int) -> None:
         """Train one stage, or what a resume has left of it."""
@@ -112,14 +113,18 @@ class _Fit:
         set_trainable(self.loaded.model, stage.trainable, _key(recipe, number))
         folder = self.run.checkpoints / f"stage-{number + 1}" if several else self.run.checkpoints
         args = training_arguments(train, folder)
-        self.trainer = trainer = self._trainer(train, args)
+        args.run_name = f"{recipe.name}/{self.run.path.name}"
+        if number:
+            args.data_seed = train.seed + number
+        self.trainer = trainer = self._trainer(train, args, train.seed + number)
         checkpoint = _checkpoint_to_resume(folder, args) if self.resume else None
         trainer.clear_leftovers()
         state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
         ended = bool(state and _had_ended(state))
         learning = sum(p.numel() for p in self.loaded.model.parameters() if p.requires_grad)
         what = str(stage.trainable) if not isinstance(stage.trainable, list) else "+".join(stage.trainable)
-        mode = f"{number + 1}-{what}" if several else what
+        model = re.sub(r"[^\w.-]+", "-", recipe.public()["model"]["name"])
+        self.events = self.run.tensorboard / model / (f"{number + 1}-{what}" if several else what)
         if number == 0 and trainer.is_world_process_zero():
             for note in self.loaded.notes:
                 console.print(f"  {note}", style="dim", markup=False)
@@ -133,11 +138,11 @@ class _Fit:
             trainer._load_from_checkpoint(str(checkpoint))
             trainer.state = state
         else:
-            self._run(train, checkpoint, mode)
+            self._run(train, checkpoint)
         self._take(stage, learning)
 
-    def _run(self, train: Train, checkpoint: Path | None, mode: str) -> None:
-        progress = self._add_callbacks(train, checkpoint, mode)
+    def _run(self, train: Train, checkpoint: Path | None) -> None:
+        progress = self._add_callbacks(train, checkpoint)
         sigterm = SaveOnSigterm()
         self.trainer.callback_handler.callbacks.insert(0, sigterm)
         try:
@@ -146,10 +151,14 @@ class _Fit:
             if not sigterm.received:
                 raise
             raise TerminatedError("Stopped by SIGTERM: go on from the last checkpoint with --resume.") from error
+        except TerminatedError as error:
+            raise error.with_traceback(None) from None  # or its frames hold on to the loader, whose workers end late
         finally:
             sigterm.restore()
             if progress:
                 progress.stop()  # also after an error, which is printed below it
+        if sigterm.received:
+            raise TerminatedError("Stopped by SIGTERM at the end of training: go on with --resume.")
 
     def _take(self, stage: Stage, learning: int) -> None:
         """Add what a stage has left to what is known of the run."""
@@ -171,9 +180,11 @@ class _Fit:
                 "learning_rate": trainer.args.learning_rate,
             }
         )
-        self.loaded.model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+        for name in ("forward", "_original_forward", "_is_accelerate_prepared"):  # the next stage's autocast is its own
+            vars(trainer.model).pop(name, None)
 
-    def _trainer(self, train: Train, args: TrainingArguments) -> FerTrainer:
+    def _trainer(self, train: Train, args: TrainingArguments, seed: int) -> FerTrainer:
+        """The trainer of a stage; `seed` is for what is drawn of images and batches, another one for each stage."""
         recipe, labels, spec, loss = self.recipe, self.labels, self.spec, self.recipe.loss
         weight = class_weights(loss, self.train)
         weight = None if weight is None else weight.to(args.device)
@@ -187,7 +198,9 @@ class _Fit:
 
         mixes = recipe.augment.mixup or recipe.augment.cutmix
         balanced = train.sampling == "class_balanced"
-        where = recipe.where("loss.teacher")
+        if loss.teacher and not self.teacher:
+            key = f"loss.teacher ({recipe.where('loss.teacher')})"
+            self.teacher = Teacher(loss.teacher, labels, spec, args.device, key)
         return FerTrainer(
             self.loaded.model,
             args,
@@ -196,21 +209,18 @@ class _Fit:
             eval_dataset=FaceDataset(self.validation),
             compute_metrics=compute_metrics,
             callbacks=[ExactResume(), Clock()],
-            train_transform=_train_transform(recipe.augment, spec, len(self.train), train.seed),
+            train_transform=_train_transform(recipe.augment, spec, len(self.train), seed),
             eval_transform=EvalTransform(spec),
             processor=self.loaded.processor,
             best_model=self.run.model,
             best_before=self.best,
-            first_epoch=math.ceil(self.epochs),
             train_loss=train_loss,
             parameter_groups=parameter_groups(
                 self.loaded.model, train.learning_rate, train.weight_decay, train.head_learning_rate, train.layer_decay
             ),
-            sampler=ClassBalancedSampler(np.asarray(self.train["label"][:]), train.seed) if balanced else None,
-            mix=Mix(len(labels), recipe.augment.mixup, recipe.augment.cutmix, train.seed) if mixes else None,
-            teacher=Teacher(loss.teacher, labels, spec, args.device, f"loss.teacher ({where})")
-            if loss.teacher
-            else None,
+            sampler=ClassBalancedSampler(np.asarray(self.train["label"][:]), seed) if balanced else None,
+            mix=Mix(len(labels), recipe.augment.mixup, recipe.augment.cutmix, seed) if mixes else None,
+            teacher=self.teacher,
             teacher_weight=loss.teacher_weight,
             temperature=loss.temperature,
             sam_rho=train.sam_rho,
@@ -221,7 +231,7 @@ class _Fit:
             channels_last=train.channels_last,
         )
 
-    def _add_callbacks(self, train: Train, checkpoint: Path | None, mode: str) -> ProgressLine | None:
+    def _add_callbacks(self, train: Train, checkpoint: Path | None) -> ProgressLine | None:
         """Early stopping, TensorBoard and the terminal; returns the progress line of the main process."""
         trainer = self.trainer
         trainer.remove_callback(PrinterCallback)
@@ -233,11 +243,8 @@ class _Fit:
         line = ProgressLine(console, _images_per_step(trainer))
         trainer.add_callback(line)
         if "tensorboard" in train.report_to:
-            model = re.sub(r"[^\w.-]+", "-", self.recipe.public()["model"]["name"])
-            folder = self.run.tensorboard / model / mode
-            self.events = folder.relative_to(self.run.path).as_posix()
             step = step_of(checkpoint) + 1 if checkpoint else None  # what a killed run logged after its checkpoint
-            writer = SummaryWriter(str(folder), purge_step=step)
+            writer = SummaryWriter(str(self.events), purge_step=step)
             if not checkpoint:
                 _write_graph(writer, trainer.model, self.spec)
             trainer.add_callback(TensorBoardCallback(writer))
@@ -262,7 +269,7 @@ class _Fit:
             "stopped_early": self.stopped_early,
             "resumed_at_steps": [step for clock in self.clocks for step in clock.resumed_at_steps],
             "stages": self.stages,
-            "events": self.events,
+            "events": self.events.relative_to(self.run.path).as_posix(),
             "best": {"metric": metric, "value": self.best, "epoch": best["epoch"], "step": best["step"]},
             "history": history(self.log),
         }
@@ -300,7 +307,10 @@ class _Logits(nn.Module):
 def _write_graph(writer: SummaryWriter, model: nn.Module, spec: ImageSpec) -> None:
     """The model's graph for TensorBoard."""
     device = next(model.parameters()).device
-    writer.add_graph(_Logits(model).eval(), torch.zeros(1, 3, *spec.size, device=device))
+    try:
+        writer.add_graph(_Logits(model).eval(), torch.zeros(1, 3, *spec.size, device=device))
+    except RuntimeError:  # some models cannot be traced
+        console.print("  TensorBoard gets no graph of this model: it cannot be traced", style="dim")
 
 
 def _images_per_step(trainer: FerTrainer) -> int:

@@ -27,7 +27,7 @@ def classification_loss(
     if not focal_gamma:
         return F.cross_entropy(logits, targets, weight=weight, label_smoothing=label_smoothing)
     own = F.log_softmax(logits, dim=1).gather(1, targets[:, None])[:, 0]
-    per_image = -((1 - own.exp()) ** focal_gamma) * own
+    per_image = -((1 - own.exp()).clamp(min=1e-6) ** focal_gamma) * own  # the slope at 0 may be infinite
     if weight is None:
         return per_image.mean()
     return (weight[targets] * per_image).sum() / weight[targets].sum()
@@ -44,12 +44,12 @@ def distillation_loss(logits: Tensor, teacher_logits: Tensor, temperature: float
 
 
 def balanced_weights(counts: np.ndarray) -> Tensor:
-    """n / (classes * n_class) for each class `(C,)`, as in scikit-learn; absent classes are not counted."""
-    weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    """n / (classes * n_class) for each class `(C,)`, as in scikit-learn; an absent class has 0 and is not counted."""
+    weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1)) * (counts > 0)
     return torch.tensor(weights, dtype=torch.float32)
 
 
 def effective_number_weights(counts: np.ndarray, beta: float) -> Tensor:
-    """(1 - beta) / (1 - beta ** n_class), scaled to a mean of 1 (arXiv 1901.05555)."""
-    weights = (1 - beta) / (1 - beta ** np.maximum(counts, 1))
-    return torch.tensor(weights / weights.mean(), dtype=torch.float32)
+    """(1 - beta) / (1 - beta ** n_class), scaled to a mean of 1 (arXiv 1901.05555); 0 for an absent class."""
+    weights = (1 - beta) / (1 - beta ** np.maximum(counts, 1)) * (counts > 0)
+    return torch.tensor(weights / weights[counts > 0].mean(), dtype=torch.float32)

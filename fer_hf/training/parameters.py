@@ -11,6 +11,8 @@ from transformers import PreTrainedModel
 from fer_hf.errors import UserError
 from fer_hf.models.load import head_of
 
+INNER = r"^(timm_model|backbone)\."  # what holds the network of timm
+
 
 def depths(model: PreTrainedModel) -> dict[str, int]:
     """The layer of every parameter, by its name: 0 for the stem or the embeddings, the highest number for the head.
@@ -78,7 +80,7 @@ def set_trainable(model: PreTrainedModel, which: str | int | list[str], key: str
     if isinstance(which, list):
         for part in which:
             if not any(_is_in(name, part) for name in layers):
-                parts = sorted({re.sub(r"^(timm_model|backbone)\.", "", name).split(".")[0] for name in layers})
+                parts = sorted({re.sub(INNER, "", name).split(".")[0] for name in layers})
                 raise UserError(f"{key}: no part of the model is called {part!r}; it has {', '.join(parts)}.")
     elif isinstance(which, int) and which > top:
         raise UserError(f"{key}: the model has {top} layers below its head, not {which}.")
@@ -91,12 +93,11 @@ def set_trainable(model: PreTrainedModel, which: str | int | list[str], key: str
 
 
 def _is_in(name: str, part: str) -> bool:
-    """Whether a parameter belongs to a part: `timm_model.blocks.6.0.bn1.weight` to `blocks.6`, not to `blocks.60`."""
-    return f".{part}." in f".{name}."
+    """Whether a parameter belongs to a part: `timm_model.blocks.6.0.bn1.weight` to `blocks.6`, not to `bn1`."""
+    return f"{re.sub(INNER, '', name)}.".startswith(f"{part}.")
 
 
 def frozen_batch_norms(model: nn.Module) -> list[nn.Module]:
     """Batch norms that do not learn: their running statistics must not change either."""
-    return [
-        m for m in model.modules() if isinstance(m, _BatchNorm) and not any(p.requires_grad for p in m.parameters())
-    ]
+    norms = [(module, list(module.parameters())) for module in model.modules() if isinstance(module, _BatchNorm)]
+    return [norm for norm, own in norms if own and not any(p.requires_grad for p in own)]

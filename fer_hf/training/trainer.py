@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 from transformers import PreTrainedModel, Trainer
 
-from fer_hf.errors import FerError
+from fer_hf.errors import FerError, UserError
 from fer_hf.images import EvalTransform, TrainTransform
 from fer_hf.models.load import save_model
 from fer_hf.run import move_into_place
@@ -48,7 +48,6 @@ class FerTrainer(Trainer):
         best_model: folder that gets config and weights whenever the validation metric improves.
         train_loss: of logits `(B, C)` and hard or soft targets; evaluation takes plain cross-entropy.
         parameter_groups: for the optimiser.
-        first_epoch: number of the first epoch for the augmentation, above 0 after an earlier stage.
         best_before: the best validation metric of an earlier stage.
         sampler: of the training set; shuffled when None.
         mix: mixup or CutMix.
@@ -70,7 +69,6 @@ class FerTrainer(Trainer):
         best_model: Path,
         train_loss: Callable[[Tensor, Tensor], Tensor],
         parameter_groups: list[dict[str, Any]],
-        first_epoch: int = 0,
         best_before: float | None = None,
         sampler: ClassBalancedSampler | None = None,
         mix: Mix | None = None,
@@ -90,7 +88,7 @@ class FerTrainer(Trainer):
         self.train_transform, self.eval_transform = train_transform, eval_transform
         self.processor, self.best_model, self.best_before = processor, best_model, best_before
         self.train_loss, self.parameter_groups = train_loss, parameter_groups
-        self.first_epoch, self.sampler, self.mix = first_epoch, sampler, mix
+        self.sampler, self.mix = sampler, mix
         self.teacher, self.teacher_weight, self.temperature = teacher, teacher_weight, temperature
         self.sam_rho, self.sam_adaptive, self.momentum, self.one_cycle = sam_rho, sam_adaptive, momentum, one_cycle
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -109,21 +107,26 @@ class FerTrainer(Trainer):
         """The optimiser of the arguments on our groups of parameters."""
         if self.optimizer is None:
             optimizer, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            if {"params", "model", "optimizer_dict"} & settings.keys():
+                raise UserError(f"train.optim={self.args.optim} chooses its own parameters: take adamw_torch or sgd.")
             if optimizer is torch.optim.SGD:
                 settings |= {"momentum": self.momentum, "nesterov": self.momentum > 0}
             self.optimizer = optimizer(self.parameter_groups, **settings)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """The Trainer's, or one-cycle (arXiv 1708.07120) with each group's own rate as its peak."""
+        """The Trainer's, or one-cycle (arXiv 1708.07120) of the rate, with each group's own as its peak."""
         if self.one_cycle and self.lr_scheduler is None:
             optimizer = optimizer or self.optimizer
+            if num_training_steps < 4:
+                raise UserError(f"train.lr_scheduler_type=one_cycle needs 4 steps or more, not {num_training_steps}.")
+            warm_up = min(max(self.args.get_warmup_steps(num_training_steps), 2), num_training_steps - 2)
             self.lr_scheduler: Any = OneCycleLR(
                 optimizer,
                 max_lr=[group["lr"] for group in optimizer.param_groups],
                 total_steps=num_training_steps,
-                pct_start=max(self.args.get_warmup_steps(num_training_steps), 2) / num_training_steps,
-                cycle_momentum={"momentum", "betas"} & optimizer.defaults.keys() != set(),
+                pct_start=warm_up / num_training_steps,
+                cycle_momentum=False,
             )
             self._created_lr_scheduler = True
         return super().create_scheduler(num_training_steps, optimizer)
@@ -134,6 +137,11 @@ class FerTrainer(Trainer):
         workers = getattr(loader, "base_dataloader", loader)
         workers.worker_init_fn = partial(_start_worker, workers.worker_init_fn)
         return loader
+
+    def _get_learning_rate(self) -> float:
+        """The highest of all groups, which is the one of the recipe: what is logged."""
+        groups: Any = self.optimizer and self.optimizer.param_groups
+        return max(float(group["lr"]) for group in groups)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return self.sampler or super()._get_train_sampler(train_dataset)
@@ -151,8 +159,7 @@ class FerTrainer(Trainer):
         images, targets = inputs["images"], inputs["labels"]
         training = self.model.training
         if training and self.train_transform:
-            epoch = self.first_epoch + int(self.state.epoch or 0)
-            pixel_values = self.train_transform(images, inputs["index"], epoch=epoch)
+            pixel_values = self.train_transform(images, inputs["index"], epoch=int(self.state.epoch or 0))
         else:
             pixel_values = self.eval_transform(images)
         if training:
@@ -162,14 +169,14 @@ class FerTrainer(Trainer):
                 pixel_values, targets = self.mix(pixel_values, targets, step, inputs["index"][0])
         batch = {"pixel_values": pixel_values.contiguous(memory_format=self.memory_format), "labels": targets}
         if training and self.teacher:
-            with self.compute_loss_context_manager():
+            with self.accelerator.autocast():
                 batch["teacher_logits"] = self.teacher(batch["pixel_values"])
         return batch
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """The Trainer's, or SAM's: up by the gradient of a first pass, then the gradient there. Returns the loss here.
 
-        Raises `FerError` when the loss is not finite, before the optimiser has moved.
+        Raises `FerError` when the loss is not finite, before the optimiser moves.
         """
         model.train()
         inputs = self._prepare_inputs(inputs)

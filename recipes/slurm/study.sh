@@ -21,13 +21,15 @@ entry=${entries[$SLURM_ARRAY_TASK_ID]}
 # What `accelerate launch` would say, where there are several processes; a port of the task's own.
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 export MASTER_ADDR=${SLURMD_NODENAME:-localhost} MASTER_PORT=$((20000 + SLURM_JOB_ID % 10000))
-launch='[ "${SLURM_NTASKS:-1}" -gt 1 ] && export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID WORLD_SIZE=$SLURM_NTASKS
+launch='[ "${SLURM_NTASKS:-1}" -gt 1 ] && export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID WORLD_SIZE=$SLURM_NTASKS \
+  LOCAL_WORLD_SIZE=$(( SLURM_NTASKS / SLURM_JOB_NUM_NODES ))
 exec "$@"'
 
 srun --kill-on-bad-exit --output="$logs/$entry.log" bash -c "$launch" - "$@" --entry "$entry"
 code=$?
 
-if [ $code -eq 143 ] && [ "$(squeue --noheader --format=%T --job="$task")" = RUNNING ]; then
+# A time limit too short to get anywhere would requeue for ever.
+if [ $code -eq 143 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 100 ] && [ "$(squeue --noheader --format=%T --job="$task")" = RUNNING ]; then
   echo "$(date '+%F %T') $entry: stopped by SIGTERM; back into the queue"
   scontrol requeue "$task"
   sleep 60  # Slurm ends this script

@@ -68,7 +68,7 @@ def _stepper(asked, sections, splits, batch):
     folder = Path(tempfile.mkdtemp())
     loaded = load_model(asked.model, splits["train"].features["label"].names, pretrained=False, image_size=asked.size)
     trainer = _Fit(recipe, splits, Run(folder), loaded, resume=False)._trainer(
-        recipe.train, training_arguments(recipe.train, folder)
+        recipe.train, training_arguments(recipe.train, folder), 0
     )
     trainer.create_optimizer_and_scheduler(1000)
     trainer.accelerator.prepare(trainer.model, trainer.optimizer)

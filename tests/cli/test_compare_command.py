@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 from run_maker import LABELS, make_run, noisy
 
-from fer_hf.deploy import latency
 from fer_hf.models.load import load_model, save_model
 from fer_hf.run import Run
 
@@ -52,30 +51,13 @@ def test_a_study_is_ranked_written_and_drawn(cli, study, monkeypatch):
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == shown
     assert [int(row["seeds"]) for row in rows] == [2, 3, 3, 3, 3, 3]
-    measured = Run(study / "plain-seed=0").metrics()["latency"]
-    assert float(rows[-1]["latency_ms"]) == measured["median_ms"]
-    assert "latency" not in Run(study / "plain-seed=1").metrics()
+    assert all(0 < float(row["latency_min_ms"]) <= float(row["latency_ms"]) for row in rows)
     page = (study / "compare.md").read_text()
     assert f"| plain | {float(rows[-1]['mean']) * 100:.1f} ± {float(rows[-1]['std']) * 100:.1f} |" in page
-    assert f"(threads: {measured['threads']})" in page
+    assert f"(threads: {torch.get_num_threads()})" in page
     assert "![accuracy and latency](compare.png)" in page
     with Image.open(study / "compare.png") as image:
         assert image.width == 1050
-
-
-def test_latency_is_kept_and_measured_anew_on_other_threads(cli, study, monkeypatch):
-    calls, measure = [], latency.cpu_latency
-    monkeypatch.setattr(latency, "cpu_latency", lambda folder: calls.append(folder) or measure(folder, runs=2))
-    for path in study.glob("*-seed=[12]"):
-        shutil.rmtree(path)
-    assert cli("compare", "runs/phase1")[0] == 0
-    assert len(calls) == 6
-    assert cli("compare", "runs/phase1", "--metric", "macro_f1")[0] == 0
-    assert len(calls) == 6
-    other = dict(latency.surroundings(), threads=torch.get_num_threads() + 1)
-    monkeypatch.setattr(latency, "surroundings", lambda: other)
-    assert cli("compare", "runs/phase1")[0] == 0
-    assert len(calls) == 12
 
 
 def test_runs_one_by_one_go_to_a_folder_of_their_own_or_the_one_given(cli, study, tmp_path):

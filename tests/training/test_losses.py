@@ -71,6 +71,8 @@ def test_at_a_high_temperature_distillation_matches_centred_logits():
 
 def test_class_weights():
     counts = np.array([436, 7215, 0, 3171])
+    assert balanced_weights(counts)[2] == effective_number_weights(counts, beta=0.999)[2] == 0  # an absent class
+    assert effective_number_weights(counts, beta=0.999)[[0, 1, 3]].mean() == pytest.approx(1.0)
     assert balanced_weights(counts)[[0, 1, 3]].numpy() == pytest.approx(
         counts.sum() / (3 * counts[[0, 1, 3]]), rel=1e-6
     )
@@ -78,6 +80,12 @@ def test_class_weights():
     raw = np.array([0.1 / (1 - 0.9**10), 0.1 / (1 - 0.9**100)])  # the paper's formula, then its scaling to C
     assert weights.numpy() == pytest.approx(raw / raw.sum() * 2, rel=1e-6)
     assert effective_number_weights(np.array([10, 100]), beta=0.0).tolist() == [1.0, 1.0]
+
+
+def test_focal_gradients_are_finite_where_the_class_is_certain():
+    logits = torch.tensor([[40.0, -40.0]], requires_grad=True)
+    classification_loss(logits, torch.tensor([0]), focal_gamma=0.5).backward()
+    assert logits.grad.isfinite().all()
 
 
 def test_gradients_flow_to_all_classes():

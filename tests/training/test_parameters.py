@@ -100,6 +100,8 @@ def test_stages_choose_what_learns():
     assert 0 < len(frozen_batch_norms(model)) < len([m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)])
     set_trainable(model, "all", "key")
     assert learning() == everything
+    set_trainable(model, ["bn1"], "key")  # the stem's, not those of the blocks
+    assert learning() == head | {"timm_model.bn1.weight", "timm_model.bn1.bias"}
 
 
 def test_parts_that_do_not_exist_are_refused():

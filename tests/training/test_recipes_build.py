@@ -9,6 +9,7 @@ from fer_hf.images import ImageSpec, TrainTransform
 from fer_hf.models.load import load_model
 from fer_hf.recipe_file import load_recipe, shipped_recipes
 from fer_hf.training.arguments import training_arguments
+from fer_hf.training.fit import _settings
 from fer_hf.training.parameters import set_trainable
 
 RECIPES = sorted(path for path in shipped_recipes().rglob("*.yaml") if path.name != "study.yaml")
@@ -25,6 +26,7 @@ def test_recipe_builds(path, tmp_path):
     loaded = load_model(recipe.model.name, labels, pretrained=False, **settings)
     for stage in recipe.train.stages:
         set_trainable(loaded.model, stage.trainable, "trainable")
+        training_arguments(_settings(recipe.train, stage), tmp_path)
     spec = ImageSpec.from_processor(loaded.processor)
     transform = TrainTransform(
         spec, 2, recipe.train.seed, **recipe.augment.model_dump(exclude={"enabled", "mixup", "cutmix"})

@@ -151,6 +151,24 @@ def test_resumed_inside_and_between_stages(staged, splits, tmp_path, stage, step
     assert resumed.metrics()["training"]["history"] == staged.metrics()["training"]["history"]
 
 
+def test_each_stage_has_its_own_autocast_and_draws_its_own_batches(splits, tmp_path, monkeypatch):
+    seen, dtypes = [], []
+
+    def watched(logits, targets, *args):
+        seen.append(targets.argmax(1).tolist())
+        return classification_loss(logits, targets, *args)
+
+    forward = torch.nn.Linear.forward
+    monkeypatch.setattr("fer_hf.training.fit.classification_loss", watched)
+    monkeypatch.setattr(
+        torch.nn.Linear, "forward", lambda self, x: dtypes.append((out := forward(self, x)).dtype) or out
+    )
+    stages = [{"num_train_epochs": 1}, {"num_train_epochs": 1}]
+    train(tmp_path, splits, train={"stages": stages, "precision": "bf16"}, augment={"mixup": 0.4})
+    assert set(dtypes) == {torch.bfloat16}
+    assert seen[:4] != seen[4:]
+
+
 def test_a_stage_of_parts_that_do_not_exist_is_refused_before_the_first_step(splits, tmp_path):
     stages = [{"trainable": "head"}, {"trainable": ["blocks.9"]}]
     with pytest.raises(
@@ -208,7 +226,7 @@ def test_sam_climbs_for_each_accumulated_batch_and_adds_their_gradients(splits, 
         set_seed(0)
         loaded = load_model("test_resnet", splits["train"].features["label"].names, pretrained=False, image_size=32)
         fitting = _Fit(settings, splits, Run(tmp_path / str(steps)), loaded, resume=False)
-        trainer = fitting._trainer(settings.train, training_arguments(settings.train, tmp_path))
+        trainer = fitting._trainer(settings.train, training_arguments(settings.train, tmp_path), 0)
         trainer.create_optimizer_and_scheduler(10)
         trainer.current_gradient_accumulation_steps = steps
         for _ in range(steps):
@@ -244,7 +262,7 @@ def test_one_cycle_rises_over_the_warm_up_and_falls_to_almost_nothing(splits, tm
 
 def test_plateau_lowers_the_rate_when_the_chosen_metric_does_not_rise(splits, tmp_path):
     plateau = {"lr_scheduler_type": "reduce_lr_on_plateau", "num_train_epochs": 6, "learning_rate": 1e-6}
-    plateau |= {"lr_scheduler_kwargs": {"mode": "max", "factor": 0.5, "patience": 1, "threshold": 0.5}}
+    plateau |= {"lr_scheduler_kwargs": {"factor": 0.5, "patience": 1, "threshold": 0.5}}
     plateau["stages"] = [{"trainable": "head"}]  # at this rate, with batch norm's statistics frozen, no metric moves
     run = train(tmp_path, splits, train=plateau)
     logged = [row["learning_rate"] for row in run.metrics()["training"]["history"]]
