@@ -278,7 +278,7 @@ def test_ctrl_c_says_how_to_go_on(cli, monkeypatch, recipe):
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fer_hf.recipe.load_recipe", interrupted)
+    monkeypatch.setattr("fer_hf.recipe_file.load_recipe", interrupted)
     code, _, err = cli("train", recipe)
     assert code == 130
     assert "--resume" in err
