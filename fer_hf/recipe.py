@@ -314,7 +314,7 @@ class Recipe(Section):
             ),
             (
                 "train.max_steps",
-                train.stages and "max_steps" in train.passed_through,
+                train.stages and train.passed_through.get("max_steps", -1) > 0,
                 "would hold for each of the stages: give them num_train_epochs",
             ),
             ("train.sam_adaptive", train.sam_adaptive and not train.sam_rho, "needs a radius: set train.sam_rho"),

@@ -83,7 +83,7 @@ def test_values_reach_the_recipe_with_their_types(tmp_path):
 recipe: base.yaml
 variants:
   all: {train.learning_rate: 1e-5, loss.class_weights: balanced, data.source: 'folder:/a/b: c #2', data.exclude: null}
-  head: {train.stages: [{trainable: head, num_train_epochs: 2}, {}], augment.enabled: false}
+  head: {train.stages: [{trainable: head, num_train_epochs: 2}, {}], train.max_steps: -1, augment.enabled: false}
 """
     study = load_study(write(tmp_path, text))
     everything, head = (study.recipe(entry, ["train.seed=7"]) for entry in study.entries)
@@ -259,9 +259,9 @@ def test_slurm_gets_the_entries_that_are_not_finished(tmp_path, cli, monkeypatch
     assert script.read_text() == "edited"
 
     (tmp_path / "bin" / "squeue").write_text(f'#!/bin/sh\necho "mine {tmp_path}"\n')
-    assert "in the queue already" in cli("study", study, "--slurm")[2]
+    assert "in the queue already" in cli("study", study, "train.learning_rate=1", "--slurm")[2]
     (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\n")
     (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho 'invalid partition specified: gpu' >&2; exit 1\n")
-    code, _, err = cli("study", study, "--slurm")
+    code, _, err = cli("study", study, "train.learning_rate=1", "--slurm")
     assert code == 2
     assert "invalid partition specified: gpu" in err

@@ -72,18 +72,19 @@ def _open_run(recipe: Recipe, output: Path | None, resume: bool, state: PartialS
     The main process chooses and makes it, the others are told.
     """
     chosen: list[Any] = [None, None]
+    run: Run | None = None
     if state.is_main_process:
         try:
             run = _choose_run(recipe, output, resume)
             run.lock()
-            chosen = [run, list(run.metrics())]
+            chosen = [str(run.path), list(run.metrics())]
         except Exception as error:  # the other processes must hear of it, or they would wait for ever
             chosen[0] = error
     if state.num_processes > 1:
         broadcast_object_list(chosen)
     if isinstance(chosen[0], Exception):
         raise chosen[0]
-    return chosen[0], chosen[1]
+    return run or Run(chosen[0]), chosen[1]  # the main process goes on with the one that it has locked
 
 
 def _choose_run(recipe: Recipe, output: Path | None, resume: bool) -> Run:

@@ -62,8 +62,13 @@ def train(folder, splits, resume=False, **sections) -> Run:
     return run
 
 
+def read(folder) -> dict[str, torch.Tensor]:
+    """Weights by timm's names; transformers 5 saves them with a prefix."""
+    return {name.removeprefix("timm_model."): value for name, value in load_file(folder / "model.safetensors").items()}
+
+
 def weights(run: Run) -> dict[str, torch.Tensor]:
-    return load_file(run.model / "model.safetensors")
+    return read(run.model)
 
 
 def same(first: dict, second: dict) -> bool:
@@ -122,13 +127,13 @@ def test_stages_train_what_they_say(staged, splits):
     assert [row["step"] for row in training["history"]] == [4, 8, 12]
     assert [row["epoch"] for row in training["history"]] == [1, 2, 3]
     assert training["best"]["value"] == max(row["macro_f1"] for row in training["history"])
-    ends = [load_file(checkpoints(staged.checkpoints / f"stage-{n}")[-1] / "model.safetensors") for n in (1, 2, 3)]
+    ends = [read(checkpoints(staged.checkpoints / f"stage-{n}")[-1]) for n in (1, 2, 3)]
     changed = [{name for name in a if not torch.equal(a[name], b[name])} for a, b in pairwise(ends)]
     assert changed[0]
     assert all(name.startswith(("layer4.", "fc.")) for name in changed[0])  # nor batch norm's statistics elsewhere
     assert any(name.startswith("layer1.") for name in changed[1])
     fresh = train(staged.path.with_name("head"), splits, train={"stages": STAGES[:1], "learning_rate": 1e-9})
-    begun = load_file(checkpoints(fresh.checkpoints / "stage-1")[0] / "model.safetensors")
+    begun = read(checkpoints(fresh.checkpoints / "stage-1")[0])
     assert {name for name in begun if not torch.equal(begun[name], ends[0][name])} == {
         "fc.weight",
         "fc.bias",
@@ -240,8 +245,8 @@ def test_the_average_is_evaluated_and_saved_and_training_goes_on_from_the_weight
     settings = {"num_train_epochs": 1, "save_steps": 1}
     plain = train(tmp_path / "plain", splits, train=settings)
     averaged = train(tmp_path / "averaged", splits, train=settings | {"ema_decay": 0.9})
-    each = [load_file(path / "model.safetensors") for path in checkpoints(plain.checkpoints)]
-    assert same(each[-1], load_file(checkpoints(averaged.checkpoints)[-1] / "model.safetensors"))
+    each = [read(path) for path in checkpoints(plain.checkpoints)]
+    assert same(each[-1], read(checkpoints(averaged.checkpoints)[-1]))
     mean = {name: value.clone() for name, value in each[0].items()}
     for step, state in enumerate(each[1:], 2):
         decay = min(0.9, 1 - (1 + step - 1) ** (-2 / 3))
