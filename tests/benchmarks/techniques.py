@@ -71,7 +71,7 @@ def _stepper(asked, sections, splits, batch):
         recipe.train, training_arguments(recipe.train, folder), 0
     )
     trainer.create_optimizer_and_scheduler(1000)
-    trainer.accelerator.prepare(trainer.model, trainer.optimizer)
+    trainer.current_gradient_accumulation_steps = 1
 
     def step() -> None:
         trainer.training_step(trainer.model, dict(batch))
