@@ -17,6 +17,10 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 
 
+# Keys of `train` that change neither the weights nor the figures.
+NOT_OF_WEIGHTS = ("save_steps", "save_total_limit", "logging_steps", "report_to", "per_device_eval_batch_size")
+
+
 class Section(BaseModel):
     """A part of the recipe: unknown keys are refused, values are checked."""
 

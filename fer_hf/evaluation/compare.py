@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 from fer_hf.errors import UserError
 from fer_hf.evaluation.metrics import Array
 from fer_hf.evaluation.significance import contrast, interval, mcnemar, p_value, resampled
+from fer_hf.recipe import NOT_OF_WEIGHTS
 from fer_hf.recipe_file import load_recipe
 from fer_hf.run import Run
 
 Configurations = dict[str, list[Run]]  # by name, one run for each seed
 SHAPES_WEIGHTS = {"model", "data", "augment", "train", "loss"}
-NOT_OF_WEIGHTS = ("save_steps", "save_total_limit", "logging_steps", "report_to", "per_device_eval_batch_size")
 
 
 def find_runs(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:

@@ -18,6 +18,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from jinja2 import Environment, FileSystemLoader
 
 from fer_hf.errors import UserError
+from fer_hf.recipe import NOT_OF_WEIGHTS
 from fer_hf.report.figures import write_figures
 from fer_hf.run import Run, write_text
 
@@ -25,8 +26,6 @@ FORMATS = {"pytorch": "PyTorch", "onnx": "ONNX float32", "int8": "ONNX INT8"}
 TTA = {"flip": "flip", "ten_crop": "ten crops"}
 SPLITS = ("test", "validation")
 STRONG, WEAK = 0.85, 0.60  # F1 above and below which a class is called strong and weak
-# Settings that change neither the weights nor the figures stay out of the table; the card holds the whole recipe too.
-NOT_IN_TABLE = {"save_steps", "save_total_limit", "logging_steps", "report_to", "per_device_eval_batch_size"}
 
 
 class Markdown(str):
@@ -292,7 +291,7 @@ def hyperparameters(recipe: dict[str, Any]) -> Markdown | None:
         [code(f"{section}.{key}"), str(value).strip("[]").lower() if isinstance(value, bool | list) else value]
         for section in ("model", "train", "loss", "augment")
         for key, value in (recipe.get(section) or {}).items()
-        if value is not None and key not in NOT_IN_TABLE and not isinstance(value, dict)
+        if value is not None and key not in NOT_OF_WEIGHTS and not isinstance(value, dict)
     ]
     return table(["Setting", "Value"], rows) if rows else None
 
