@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from face_folder import write_faces
 
-from fer_hf.data import toy
-from fer_hf.emotions import LABEL_SETS
 from fer_hf.recipe_file import shipped_recipes
 from fer_hf.run import Run
 
@@ -126,11 +125,7 @@ def restarts(task: str) -> int:
 def test_an_array_of_two_runs_of_which_one_is_requeued(cluster, cli, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    for split, rows in toy.load(train=8, validation=2, test=3, size=32).items():
-        for row in rows:
-            target = tmp_path / "faces" / split / LABEL_SETS["fer7"][row["label"]]
-            target.mkdir(parents=True, exist_ok=True)
-            row["image"].save(target / f"{row['id']}.png")
+    write_faces(tmp_path / "faces", train=8, validation=2, test=3)
     (tmp_path / "tiny.yaml").write_text(RECIPE)
     (tmp_path / "two.yaml").write_text("recipe: tiny.yaml\nmatrix:\n  train.seed: [0, 1]\n")
     code, out, err = cli("study", "two.yaml", "--slurm", "--slurm-options", "--cpus-per-task=1")

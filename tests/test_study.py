@@ -10,9 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+from face_folder import write_faces
 
-from fer_hf.data import toy
-from fer_hf.emotions import LABEL_SETS
 from fer_hf.errors import UserError
 from fer_hf.recipe_file import find_recipe, shipped_recipes
 from fer_hf.run import Run
@@ -152,11 +151,7 @@ def test_nothing_starts_when_one_entry_is_wrong(tmp_path, cli, monkeypatch):
 def test_a_study_skips_resumes_and_outlives_failures(tmp_path, cli, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    for split, rows in toy.load(train=3, validation=2, test=1, size=32).items():
-        for row in rows:
-            target = tmp_path / "faces" / split / LABEL_SETS["fer7"][row["label"]]
-            target.mkdir(parents=True, exist_ok=True)
-            row["image"].save(target / f"{row['id']}.png")
+    write_faces(tmp_path / "faces", train=3, validation=2, test=1)
     text = """
 recipe: base.yaml
 variants:

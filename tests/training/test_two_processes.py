@@ -12,9 +12,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from face_folder import write_faces
 
-from fer_hf.data import toy
-from fer_hf.emotions import LABEL_SETS
 from fer_hf.run import Run
 from fer_hf.training.checkpoints import checkpoints, step_of
 
@@ -32,11 +31,7 @@ evaluate: {splits: [test]}
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("two")
     (folder / "tiny.yaml").write_text(RECIPE)
-    for split, rows in toy.load(train=9, validation=3, test=3, size=32).items():
-        for row in rows:
-            target = folder / "faces" / split / LABEL_SETS["fer7"][row["label"]]
-            target.mkdir(parents=True, exist_ok=True)
-            row["image"].save(target / f"{row['id']}.png")
+    write_faces(folder / "faces", train=9, validation=3, test=3)
     return folder
 
 
