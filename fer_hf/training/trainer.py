@@ -180,22 +180,25 @@ class FerTrainer(Trainer):
         """
         model.train()
         inputs = self._prepare_inputs(inputs)
+        if not self.sam_rho:
+            return self._finite(super().training_step(model, inputs, num_items_in_batch))
         learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         gathered = [parameter.grad for parameter in learning]  # of earlier accumulated batches
-        if self.sam_rho:
-            for parameter in learning:
-                parameter.grad = None
-        with self.accelerator.no_sync(model) if self.sam_rho else nullcontext():
-            loss = super().training_step(model, inputs, num_items_in_batch)
+        for parameter in learning:
+            parameter.grad = None
+        with self.accelerator.no_sync(model):
+            loss = self._finite(super().training_step(model, inputs, num_items_in_batch))
+        used = [parameter for parameter in learning if parameter.grad is not None]
+        step = ascent(used, self.sam_rho, self.sam_adaptive)
+        for parameter, gradient in zip(learning, gathered, strict=True):
+            parameter.grad = gradient
+        with moved(used, step), running_statistics_kept(self.model):
+            super().training_step(model, inputs, num_items_in_batch)
+        return loss
+
+    def _finite(self, loss: Tensor) -> Tensor:
         if not math.isfinite(loss.item()):
             raise self._diverged(f"the loss of step {self.state.global_step + 1} is {loss.item()}")
-        if self.sam_rho:
-            used = [parameter for parameter in learning if parameter.grad is not None]
-            step = ascent(used, self.sam_rho, self.sam_adaptive)
-            for parameter, gradient in zip(learning, gathered, strict=True):
-                parameter.grad = gradient
-            with moved(used, step), running_statistics_kept(self.model):
-                super().training_step(model, inputs, num_items_in_batch)
         return loss
 
     def compute_loss(
