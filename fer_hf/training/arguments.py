@@ -27,6 +27,8 @@ def training_arguments(train: Train, folder: Path) -> TrainingArguments:
         raise UserError("train.precision=fp16 needs a GPU: use fp32, bf16 or auto.")
     if precision == "fp16" and train.sam_rho:
         raise UserError("train.sam_rho: SAM cannot use the scaled gradients of fp16: set train.precision=fp32.")
+    # The recipe decides, not what a launcher, or an earlier training in this process, has left there.
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "no" if precision == "fp32" else precision
     known = {name for name, field in TrainingArguments.__dataclass_fields__.items() if field.init}
     extra = dict(train.passed_through)
     if "warmup_steps" not in extra:  # transformers 5 has one field for steps and shares

@@ -183,6 +183,16 @@ def test_a_stage_of_parts_that_do_not_exist_is_refused_before_the_first_step(spl
     assert not checkpoints(tmp_path / "checkpoints" / "stage-1")
 
 
+def test_the_recipe_decides_on_the_precision_whatever_the_environment_says(splits, tmp_path, monkeypatch):
+    plain = train(tmp_path / "plain", splits, train={"max_steps": 2})
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    again = train(tmp_path / "again", splits, train={"max_steps": 2})
+    assert same(weights(plain), weights(again))
+    assert not same(
+        weights(plain), weights(train(tmp_path / "bf16", splits, train={"max_steps": 2, "precision": "bf16"}))
+    )
+
+
 ONE_STEP = {  # of plain SGD, on all 28 images
     "max_steps": 1,
     "optim": "sgd",
