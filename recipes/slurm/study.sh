@@ -1,6 +1,7 @@
 #!/bin/bash
 # One task of a study's job array; `fer-hf study STUDY --slurm` copies this file to runs/<study>/slurm.sh and submits it
-# with the entries that are not finished. Edit that copy (modules, partition, resources), then submit again.
+# with the entries that are not finished. Edit that copy (modules, partition, resources), then submit again. For one
+# recipe there is train.sh.
 # For several GPUs per run: --slurm-options "--gres=gpu:4 --ntasks-per-node=4" starts one process for each.
 #
 # 90 seconds before the time limit training gets SIGTERM, as it does when the job is preempted. It saves a checkpoint
@@ -21,11 +22,21 @@ entry=${entries[$SLURM_ARRAY_TASK_ID]}
 # What `accelerate launch` would say, where there are several processes; a port of the task's own.
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 export MASTER_ADDR=${SLURMD_NODENAME:-localhost} MASTER_PORT=$((20000 + SLURM_JOB_ID % 10000))
-launch='[ "${SLURM_NTASKS:-1}" -gt 1 ] && export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID WORLD_SIZE=$SLURM_NTASKS \
-  LOCAL_WORLD_SIZE=$(( SLURM_NTASKS / SLURM_JOB_NUM_NODES ))
-exec "$@"'
+launch='[ "$SLURM_NTASKS" -gt 1 ] || exec "$@"
+export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID WORLD_SIZE=$SLURM_NTASKS
+export LOCAL_WORLD_SIZE=$((SLURM_NTASKS / SLURM_JOB_NUM_NODES))
+trap : TERM  # it is for the training, whose exit code counts
+"$@"
+code=$?
+if [ $code -ne 0 ] && [ $code -ne 143 ]; then
+  sleep 10  # the first process has to say what is wrong
+  scancel --signal=KILL "$SLURM_JOB_ID.$SLURM_STEP_ID"
+fi
+exit $code'
 
-srun --kill-on-bad-exit --output="$logs/$entry.log" bash -c "$launch" - "$@" --entry "$entry"
+# One that fails ends the others, with SIGKILL: after SIGTERM they would go back into the queue. One that ends in another
+# way does not, since the first process writes the checkpoint, exports and reports for all.
+srun --kill-on-bad-exit=0 --wait=0 --output="$logs/$entry.log" bash -c "$launch" - "$@" --entry "$entry"
 code=$?
 
 # A time limit too short to get anywhere would requeue for ever.
