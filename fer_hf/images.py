@@ -4,13 +4,16 @@ Design:
 - What a model wants (size, crop, interpolation, mean, std) is read from its `AutoImageProcessor` into an `ImageSpec`;
   evaluation then gives what the processor itself gives, only in batches.
 - Images stay uint8, grey ones with a single channel, until the last moment.
-- Training composes crop, flip, rotation and resize into one sampling grid, so pixels are interpolated once.
+- Training composes crop, flip, rotation and resize into one sampling grid, so pixels are interpolated once (images of
+  many sizes were brought to one before, see `data.cache`).
+- Nothing is sent to a GPU in a way that waits for it.
 - Randomness is keyed: row `index` of a table drawn from (seed, epoch) holds all that image `index` needs then.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -120,55 +123,55 @@ def to_uint8(image: Image.Image) -> Tensor:
 
 
 class FaceDataset(torch.utils.data.Dataset):
-    """A `datasets.Dataset` with `image` and `label` as rows of tensors; the row number travels as `index`.
+    """A `datasets.Dataset` with `image` and `label`, in batches that need no collating (see `as_is`).
 
-    With `soft`, the column `soft_label` comes along. A number beyond the end counts on from the beginning: that row
-    once more, with the random numbers of another (see `ClassBalancedSampler`).
+    A batch has `labels` `(B,)`, `index` (the row numbers, a list) and `images`, uint8 `(B, C, H, W)` or, of mixed
+    shapes, a list of `(C, H, W)`; with `soft` also `soft_labels`, float `(B, classes)`, from the column `soft_label`. A
+    number beyond the end counts on from the beginning: that row once more, with the random numbers of another (see
+    `ClassBalancedSampler`).
+
+    Args:
+        pixels: the images, decoded, uint8 `(N, C, H, W)`, on the device that wants them; None: decoded when asked for.
     """
 
-    def __init__(self, dataset: Any, soft: bool = False):
-        self.columns = ["image", "label", *(["soft_label"] if soft else [])]
-        self.dataset = dataset.select_columns(self.columns)
+    def __init__(self, dataset: Any, soft: bool = False, pixels: Tensor | None = None):
+        self.dataset, self.pixels = dataset.select_columns(["image"]), pixels
+        self.labels = torch.tensor(dataset["label"][:])
+        self.soft_labels = torch.tensor(dataset["soft_label"][:]) if soft else None
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.labels)
 
-    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
-        times, numbers = zip(*(divmod(index, len(self)) for index in indices), strict=True)
-        rows = self.dataset[list(numbers)]
-        columns = zip(*(rows[name] for name in self.columns), strict=True)
-        return [
-            dict(zip(self.columns, row, strict=True))
-            | {"image": to_uint8(row[0]), "index": (number + time) % len(self)}
-            for row, number, time in zip(columns, numbers, times, strict=True)
-        ]
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+        times, rows = zip(*(divmod(index, len(self)) for index in indices), strict=True)
+        number = torch.tensor(rows)
+        # Labels come first: accelerate reads the batch size off the first tensor it finds.
+        batch: dict[str, Any] = {
+            "labels": self.labels[number],
+            "index": [(row + time) % len(self) for row, time in zip(rows, times, strict=True)],
+            "images": self._decode(rows)
+            if self.pixels is None
+            else self.pixels[number.to(self.pixels.device, non_blocking=True)],
+        }
+        return batch if self.soft_labels is None else batch | {"soft_labels": self.soft_labels[number]}
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.__getitems__([index])[0]
+        return self.__getitems__([index])
+
+    def _decode(self, rows: Sequence[int]) -> Tensor | list[Tensor]:
+        images = [to_uint8(image) for image in self.dataset[list(rows)]["image"]]
+        return torch.stack(images) if len({image.shape for image in images}) == 1 else images
 
 
-def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Rows to a batch: `labels` `(B,)`, `index` (a list), `images` uint8 `(B, C, H, W)` or, of mixed shapes, a list.
-
-    Soft labels, where there are any, are float `(B, C)`.
-    """
-    images = [row["image"] for row in rows]
-    alike = len({image.shape for image in images}) == 1
-    # Labels come first: accelerate reads the batch size off the first tensor it finds.
-    batch = {
-        "labels": torch.tensor([row["label"] for row in rows]),
-        "index": [row["index"] for row in rows],
-        "images": torch.stack(images) if alike else images,
-    }
-    if "soft_label" in rows[0]:
-        batch["soft_labels"] = torch.tensor([row["soft_label"] for row in rows])
+def as_is(batch: Any) -> Any:
+    """The `collate_fn` of a loader of `FaceDataset`."""
     return batch
 
 
 def by_shape(images: Tensor | Sequence[Tensor], transform: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """Apply `transform(images (b, C, H, W), positions (b,))` to each group of images of one shape, in the old order."""
     if isinstance(images, Tensor):
-        return transform(images, torch.arange(len(images)))
+        return transform(images, torch.arange(len(images), device=images.device))
     groups: dict[torch.Size, list[int]] = {}
     for position, image in enumerate(images):
         groups.setdefault(image.shape, []).append(position)
@@ -179,9 +182,15 @@ def by_shape(images: Tensor | Sequence[Tensor], transform: Callable[[Tensor, Ten
 
 def normalise(images: Tensor, spec: ImageSpec) -> Tensor:
     """Float images `(B, 1 or 3, H, W)` in [0, 1] to `pixel_values` `(B, 3, H, W)`."""
-    mean = torch.tensor(spec.mean, device=images.device).view(1, -1, 1, 1)
-    std = torch.tensor(spec.std, device=images.device).view(1, -1, 1, 1)
+    mean, std = _mean_and_std(spec, images.device)
     return (images - mean) / std  # broadcasting turns one grey channel into three
+
+
+@lru_cache
+def _mean_and_std(spec: ImageSpec, device: torch.device) -> tuple[Tensor, Tensor]:
+    """`(1, 3, 1, 1)` each; kept, since a GPU is waited for when something is sent to it anew."""
+    mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
+    return mean, std
 
 
 class EvalTransform:
@@ -217,6 +226,7 @@ class TrainTransform:
         horizontal_flip, erasing: probabilities.
         rotation: degrees to either side.
         brightness, contrast, saturation: factors are drawn from [1 - x, 1 + x].
+        sizes: edges of `pixel_values` in the first epochs, one for each; after them it is the model's own size.
     """
 
     COLUMNS = 16
@@ -234,11 +244,13 @@ class TrainTransform:
         contrast: float = 0.2,
         saturation: float = 0.0,
         erasing: float = 0.0,
+        sizes: Sequence[int] = (),
     ):
         self.spec, self.num_samples, self.seed = spec, num_samples, seed
         self.crop_scale, self.crop_ratio, self.horizontal_flip = crop_scale, crop_ratio, horizontal_flip
         self.rotation, self.erasing = rotation, erasing
         self.brightness, self.contrast, self.saturation = brightness, contrast, saturation
+        self.sizes = sizes
         self._epoch, self._table = -1, torch.empty(0)
 
     def uniform(self, epoch: int, index: Sequence[int]) -> Tensor:
@@ -251,14 +263,14 @@ class TrainTransform:
 
     def __call__(self, images: Tensor | Sequence[Tensor], index: Sequence[int], epoch: int) -> Tensor:
         """uint8 `(B, C, H, W)` or list of `(C, H, W)`, `B` row numbers, epoch from 0: float32 `(B, 3, h, w)`."""
-        drawn = self.uniform(epoch, index).to(images[0].device)
-        return by_shape(images, lambda group, positions: self._transform(group, drawn[positions.to(drawn.device)]))
+        drawn = self.uniform(epoch, index).to(images[0].device, non_blocking=True)
+        size = (self.sizes[epoch],) * 2 if epoch < len(self.sizes) else self.spec.size
+        return by_shape(images, lambda group, rows: self._transform(group, drawn[rows.to(drawn.device)], size))
 
-    def _transform(self, images: Tensor, u: Tensor) -> Tensor:
-        shorter = min(images.shape[-2:])
-        if shorter > 2 * max(self.spec.size):  # the grid samples four neighbours: shrink large images properly first
-            images = tv.resize(images, [2 * max(self.spec.size)], antialias=True)
-        grid = F.affine_grid(self._theta(u, *images.shape[-2:]), [len(images), 1, *self.spec.size], align_corners=False)
+    def _transform(self, images: Tensor, u: Tensor, size: tuple[int, int]) -> Tensor:
+        if min(images.shape[-2:]) > 2 * max(size):  # the grid samples four neighbours: large images are shrunk first
+            images = tv.resize(images, [2 * max(size)], antialias=True)
+        grid = F.affine_grid(self._theta(u, *images.shape[-2:]), [len(images), 1, *size], align_corners=False)
         x = F.grid_sample(images.float() / 255, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
         return self._erase(normalise(self._jitter(x, u), self.spec), u)
 

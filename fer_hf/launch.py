@@ -1,10 +1,15 @@
 """What this process is in a launch: alone, or one of several, on the CPU or on accelerators."""
 
+import ctypes
 import os
+from contextlib import suppress
 from datetime import timedelta
 
 import torch
 from accelerate import PartialState
+
+PATIENCE = timedelta(hours=6)
+"""How long processes wait for one another."""
 
 
 def processes() -> PartialState:
@@ -14,4 +19,18 @@ def processes() -> PartialState:
     told, or each of them believes to be alone. The others may wait long while the main process reads or checks data.
     """
     asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-    return PartialState(cpu=asked or not torch.accelerator.is_available(), timeout=timedelta(hours=6))
+    return PartialState(cpu=asked or not torch.accelerator.is_available(), timeout=PATIENCE)
+
+
+def keep_memory() -> None:
+    """Let glibc keep the memory of large tensors for the next step, in this process, for good.
+
+    Otherwise it gives each back to the system, which zeroes it before it can be had again: a sixth of the time of a
+    step of EfficientNet-B0 at 112 pixels on two CPU cores.
+    """
+    if "MALLOC_MMAP_MAX_" in os.environ or "MALLOC_TRIM_THRESHOLD_" in os.environ:
+        return  # somebody knows better
+    with suppress(AttributeError, OSError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-4, 0)  # M_MMAP_MAX
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD

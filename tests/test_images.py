@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from fer_hf.errors import UserError
-from fer_hf.images import EvalTransform, FaceDataset, ImageSpec, TrainTransform, collate, to_uint8
+from fer_hf.images import EvalTransform, FaceDataset, ImageSpec, TrainTransform, to_uint8
 
 TIMM = {"input_size": [3, 224, 224], "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 PROCESSORS = {
@@ -182,16 +182,19 @@ def test_large_images_are_shrunk_before_they_are_sampled():
 # --- datasets
 
 
-def test_dataset_and_collate():
+def test_batches_of_a_dataset():
     features = Features({"image": Image(), "label": ClassLabel(names=["a", "b"]), "id": Value("string")})
     images = [*faces(2), *faces(1, (20, 30), "RGB")]
-    rows = FaceDataset(Dataset.from_dict({"image": images, "label": [0, 1, 1], "id": list("xyz")}, features=features))
+    data = Dataset.from_dict({"image": images, "label": [0, 1, 1], "id": list("xyz")}, features=features)
+    rows = FaceDataset(data)
     assert len(rows) == 3
-    batch = collate(rows.__getitems__([1, 0]))
+    batch = rows.__getitems__([1, 0])
     assert batch["images"].shape == (2, 1, 48, 48)
     assert batch["labels"].tolist() == [1, 0]
     assert batch["index"] == [1, 0]
     assert next(iter(batch)) == "labels"
-    mixed = collate(rows.__getitems__([0, 2]))
+    mixed = rows.__getitems__([0, 2])
     assert [tuple(image.shape) for image in mixed["images"]] == [(1, 48, 48), (3, 30, 20)]
-    assert torch.equal(rows[2]["image"], mixed["images"][1])
+    assert torch.equal(rows[2]["images"][0], mixed["images"][1])
+    decoded = FaceDataset(data.select([0, 1]), pixels=torch.stack([to_uint8(image) for image in images[:2]]))
+    assert torch.equal(decoded.__getitems__([1, 0])["images"], batch["images"])

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from fer_hf import __version__
+from fer_hf.cli.cache import cache
 from fer_hf.cli.compare import compare
 from fer_hf.cli.data import app as data
 from fer_hf.cli.evaluate import evaluate
@@ -36,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (quickstart, train, evaluate, export, report, push, predict, study, compare):
+for command in (quickstart, train, evaluate, export, report, push, predict, study, compare, cache):
     app.command()(command)
 app.add_typer(recipe, name="recipe")
 app.add_typer(data, name="data")

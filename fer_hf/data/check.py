@@ -37,7 +37,7 @@ def unreadable(splits: dict[str, Dataset]) -> dict[str, dict[str, str]]:
 
 def _remembered(split: str, data: Dataset) -> dict[str, str]:
     data = data.cast_column("image", Image(decode=False))
-    file = Path(datasets.config.HF_DATASETS_CACHE) / "fer_hf_checked" / f"{_fingerprint(data)}.json"
+    file = Path(datasets.config.HF_DATASETS_CACHE) / "fer_hf_checked" / f"{fingerprint(data)}.json"
     with suppress(OSError, ValueError):
         # What failed is tried again: the rights of a file, the disk or Pillow may have been mended since.
         failed = json.loads(file.read_text(encoding="utf-8"))
@@ -49,7 +49,7 @@ def _remembered(split: str, data: Dataset) -> dict[str, str]:
     return bad
 
 
-def _fingerprint(data: Dataset) -> str:
+def fingerprint(data: Dataset) -> str:
     """A hash of the ids and of what the images are read from."""
     digest = hashlib.blake2b(str(PIL.Image.MAX_IMAGE_PIXELS).encode(), digest_size=16)
     for batch in data.select_columns(["id", "image"]).iter(BATCH):

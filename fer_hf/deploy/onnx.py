@@ -15,7 +15,7 @@ import torch
 from datasets import Dataset
 
 from fer_hf.errors import FerError, UserError
-from fer_hf.images import EvalTransform, FaceDataset, ImageSpec, collate
+from fer_hf.images import EvalTransform, FaceDataset, ImageSpec
 from fer_hf.models.load import load_model
 from fer_hf.progress import track
 
@@ -132,7 +132,7 @@ def sample(dataset: Dataset, images: int, seed: int = 0) -> Dataset:
 
 def pixel_values(dataset: Dataset, spec: ImageSpec) -> torch.Tensor:
     """All images of a small dataset as the model sees them: float32 `(N, 3, H, W)`."""
-    return EvalTransform(spec)(collate(FaceDataset(dataset).__getitems__(list(range(len(dataset)))))["images"])
+    return EvalTransform(spec)(FaceDataset(dataset).__getitems__(range(len(dataset)))["images"])
 
 
 def has_vnni() -> bool:

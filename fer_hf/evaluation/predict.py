@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as tv
 
 from fer_hf.evaluation.metrics import ExpressionMetric
-from fer_hf.images import EvalTransform, FaceDataset, ImageSpec, collate
+from fer_hf.images import EvalTransform, FaceDataset, ImageSpec, as_is
 from fer_hf.progress import track
 
 
@@ -51,7 +51,7 @@ def predict_logits(
             model of Optimum.
         accelerator: shares the work among processes; every one of them gets all logits. None: this process alone.
     """
-    loader: Any = DataLoader(FaceDataset(dataset), batch_size=batch_size, collate_fn=collate)
+    loader: Any = DataLoader(FaceDataset(dataset), batch_size=batch_size, collate_fn=as_is)
     device = torch.device("cpu")
     if isinstance(model, torch.nn.Module):
         model.eval()

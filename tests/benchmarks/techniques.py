@@ -18,7 +18,7 @@ import torch
 
 from fer_hf.cli.stages import quiet_libraries
 from fer_hf.data import toy
-from fer_hf.images import FaceDataset, collate
+from fer_hf.images import FaceDataset
 from fer_hf.models.load import load_model
 from fer_hf.recipe_file import validate_recipe
 from fer_hf.run import Run, environment
@@ -44,8 +44,8 @@ def main() -> None:
     asked = parser.parse_args()
     quiet_libraries()
     splits = toy.load(train=-(-asked.batch // 7), validation=1, test=1, size=48)
-    rows = FaceDataset(splits["train"]).__getitems__(list(range(asked.batch)))
-    steps = {name: _stepper(asked, sections, splits, collate(rows)) for name, sections in TECHNIQUES.items()}
+    batch = FaceDataset(splits["train"]).__getitems__(range(asked.batch))
+    steps = {name: _stepper(asked, sections, splits, batch) for name, sections in TECHNIQUES.items()}
     times: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(asked.rounds + 3):
         for name in random.sample(sorted(steps), len(steps)):

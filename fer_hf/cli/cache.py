@@ -1,0 +1,25 @@
+"""`fer-hf cache`: the decoded images that training keeps."""
+
+from typing import Annotated
+
+import typer
+
+
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove them; they are made again when needed.")] = False,
+) -> None:
+    """Say where training keeps the images that it has decoded, and how much they take.
+
+    Example: [bold]fer-hf cache --clear[/bold]
+    """
+    import shutil
+
+    from fer_hf.data.cache import folder
+    from fer_hf.progress import output
+
+    files = [file for file in folder().glob("*") if file.is_file()]
+    size = sum(file.stat().st_size for file in files)
+    if clear and files:
+        shutil.rmtree(folder())
+    said = "removed" if clear else "kept"
+    output.print(f"decoded images: {size / 1e6:,.0f} MB {said}, {folder()}", markup=False, soft_wrap=True)
