@@ -159,6 +159,9 @@ class Train(Section):
     num_train_epochs: Annotated[float, Field(gt=0)] = 10
     per_device_train_batch_size: Annotated[int, Field(ge=1)] = 32
     per_device_eval_batch_size: Annotated[int, Field(ge=1)] = 128
+    auto_find_batch_size: bool = False
+    """Where a batch does not fit into memory, take the largest part of it that does, and accumulate: the optimiser sees
+    as many images as before."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     head_learning_rate: Annotated[float, Field(gt=0)] | None = None
     """The classifier's own rate (of new attention, too); by default the same."""
@@ -171,6 +174,9 @@ class Train(Section):
     stages: list[Stage] = []
     """Train in stages, such as the head first, then everything; each goes on from the last weights of the one before.
     Their epochs take the place of `num_train_epochs`."""
+    progressive_sizes: list[Annotated[int, Field(ge=8)]] = []
+    """Edges of training images before the model's own, each for an equal share of the epochs, such as [32, 48]: small
+    images are quick to learn the beginnings from. Evaluation is always at the model's own size."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Of weights, never of biases and norms."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -189,7 +195,14 @@ class Train(Section):
     """`auto`: bf16 or else fp16 on a GPU that has it, fp32 elsewhere."""
     channels_last: bool = True
     """Memory format of the convolutions; up to 1.6 times faster, same results."""
+    torch_compile: bool | Literal["auto"] = "auto"
+    """Compile the network with `torch.compile`. `auto`: on GPUs, where training is estimated to be so long that it
+    repays the minutes that compiling takes; the terminal says so."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+    fsdp: bool = False
+    """Shard weights, gradients and optimiser among several GPUs (FSDP 2), for models that one cannot hold."""
+    ddp_comm_hook: Literal["none", "fp16", "bf16"] = "none"
+    """Compress gradients between processes to 16 bits: half of what a slow network carries, and rounded."""
     save_steps: Annotated[int, Field(ge=1)] = 100
     """Optimiser steps between checkpoints; there is one after each evaluation as well."""
     save_total_limit: Annotated[int, Field(ge=1)] | None = 3
@@ -293,6 +306,7 @@ class Recipe(Section):
         }
         labels = label_names(self.data.label_set)
         weights = loss.class_weights
+        epochs = min([stage.num_train_epochs or train.num_train_epochs for stage in train.stages or [Stage()]])
         checks = [
             ("export.int8", self.export.int8 and not self.export.onnx, "quantises the ONNX model: set export.onnx too"),
             (
@@ -320,6 +334,30 @@ class Recipe(Section):
                 "train.max_steps",
                 train.stages and train.passed_through.get("max_steps", -1) > 0,
                 "would hold for each of the stages: give them num_train_epochs",
+            ),
+            (
+                "train.progressive_sizes",
+                train.progressive_sizes and (not augment.enabled or train.passed_through.get("max_steps", -1) > 0),
+                "needs augment.enabled, and num_train_epochs instead of max_steps",
+            ),
+            (
+                "train.progressive_sizes",
+                train.progressive_sizes and epochs < len(train.progressive_sizes) + 1,
+                f"{len(train.progressive_sizes)} sizes, and the model's own, for {epochs:g} epochs: each needs one",
+            ),
+            (
+                "train.fsdp",
+                train.fsdp
+                and (
+                    train.stages
+                    or train.sam_rho
+                    or train.ema_decay
+                    or train.ddp_comm_hook != "none"
+                    or train.auto_find_batch_size
+                    or train.torch_compile is True
+                ),
+                "does not go with stages, sam_rho, ema_decay, ddp_comm_hook, auto_find_batch_size and torch_compile: "
+                "leave them out",
             ),
             ("train.sam_adaptive", train.sam_adaptive and not train.sam_rho, "needs a radius: set train.sam_rho"),
         ]

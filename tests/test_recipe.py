@@ -102,6 +102,8 @@ def test_mistakes_are_named(tmp_path, override, message):
             "loss:\n  class_weights: balanced\ntrain:\n  sampling: class_balanced\n",
             "choose it or loss.class_weights (PATH, line 4)",
         ),
+        ("train:\n  ema_decay: 0.9\n  fsdp: true\n", "leave them out (PATH, line 3)"),
+        ("train:\n  progressive_sizes: [24]\n  num_train_epochs: 1", "for 1 epochs: each needs one (PATH, line 2)"),
         ("train:\n  sam_adaptive: true\n", "set train.sam_rho (PATH, line 2)"),
         ("augment: {enabled: false, cutmix: 1}", "augment.enabled is false"),
         ("train:\n\n  metric_for_best_model: f2\n", "but it is 'f2' (PATH, line 3)"),

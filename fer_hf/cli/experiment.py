@@ -12,6 +12,7 @@ from fer_hf.cli.stages import (
     evaluate_to,
     export_run,
     load,
+    print_profile,
     print_results,
     quiet_libraries,
     remarks,
@@ -21,7 +22,7 @@ from fer_hf.cli.tracking import add_pictures
 from fer_hf.data import Faces
 from fer_hf.deploy.onnx import require_optimum
 from fer_hf.errors import UserError
-from fer_hf.launch import processes
+from fer_hf.launch import keep_memory, processes
 from fer_hf.progress import console
 from fer_hf.recipe import Recipe
 from fer_hf.recipe_file import load_recipe
@@ -31,12 +32,14 @@ from fer_hf.training.arguments import training_arguments
 from fer_hf.training.fit import fit
 
 
-def run_recipe(recipe: Recipe, output: Path | None = None, resume: bool = False) -> None:
+def run_recipe(recipe: Recipe, output: Path | None = None, resume: bool = False, profile: bool = False) -> None:
     """Run a recipe from beginning to end, or go on where its newest run stopped."""
     quiet_libraries()
     if recipe.export.onnx:
         require_optimum()  # now, not after an hour of training
     state = processes()
+    if state.device.type == "cpu":
+        keep_memory()
     training_arguments(recipe.train, Path("runs"))  # what transformers refuses, it refuses before anything is made
     faces = load(recipe)  # before there is a folder: a mistake in the data leaves nothing behind
     run, done = _open_run(recipe, output, resume, state)
@@ -49,7 +52,9 @@ def run_recipe(recipe: Recipe, output: Path | None = None, resume: bool = False)
     if state.is_main_process:
         _describe(recipe, run, faces)
     if "training" not in done:
-        fit(recipe, faces.splits, run, resume)
+        fit(recipe, faces.splits, run, resume, profile)
+        if profile and state.is_main_process and "profile" in run.metrics()["training"]:
+            print_profile(run)
     accelerator = Accelerator()
     for split in recipe.evaluate.splits:
         for tta in dict.fromkeys(("none", recipe.evaluate.tta)):

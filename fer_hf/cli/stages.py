@@ -12,6 +12,7 @@ from pathlib import Path
 import datasets
 import transformers
 from accelerate import Accelerator
+from accelerate.utils.memory import should_reduce_batch_size
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -27,6 +28,19 @@ from fer_hf.recipe import Recipe
 from fer_hf.run import Run, csv_text
 
 ONNX_FILES = {"onnx": FLOAT, "int8": INT8}
+NETWORK = "the network itself: a smaller model.image_size, or a smaller model, is faster"
+ADVICE = {  # for the part of a training that takes longest
+    "data": "decoding images anew in each epoch: for want of room on the disk, or since they have many sizes and "
+    "augment.enabled is false",
+    "augmentation": "the transforms: see the section augment of the recipe",
+    "forward": NETWORK,
+    "backward": NETWORK,
+    "optimiser": "the optimiser: a larger batch takes fewer steps",
+    "checkpoint": "checkpoints: raise train.save_steps",
+    "logging": "logging: raise train.logging_steps",
+    "evaluation": "evaluation: train.eval_strategy=steps with a large train.eval_steps evaluates less often",
+    "other": "the Trainer's own loop: a larger batch takes fewer turns of it",
+}
 
 
 def quiet_libraries() -> None:
@@ -100,7 +114,15 @@ def evaluate_to(
     name = f"{dataset}-{split}" + ("" if format == "pytorch" else f"-{format}") + ("" if tta == "none" else f"-{tta}")
     path = run.predictions / f"{name}.parquet"
     spec = ImageSpec.from_processor(loaded.processor)
-    figures = evaluate_split(classifier, faces.splits[split], spec, path, batch_size, accelerator, tta)
+    try:
+        figures = evaluate_split(classifier, faces.splits[split], spec, path, batch_size, accelerator, tta)
+    except RuntimeError as error:
+        if should_reduce_batch_size(error):
+            raise UserError(
+                f"Out of memory with {batch_size} images at once: lower train.per_device_eval_batch_size, or "
+                "--batch-size of fer-hf evaluate."
+            ) from error
+        raise
     if accelerator is None or accelerator.is_main_process:
         entry = {
             "dataset": faces.dataset,
@@ -155,3 +177,16 @@ def print_results(run: Run, only: str | None = None) -> None:
     for what, path in {"metrics": run.metrics_file, "model": run.model, "card": run.model / "README.md"}.items():
         if path.exists():
             output.print(f"{what + ':':9}{path}", soft_wrap=True, highlight=False, markup=False)
+
+
+def print_profile(run: Run) -> None:
+    """Where the time of a training went, as a table on stdout, and what to do about the longest part."""
+    training = run.metrics()["training"]
+    seconds = dict(sorted(training["profile"].items(), key=lambda item: -item[1]))
+    total = sum(seconds.values())
+    table = Table("part", Column("seconds", justify="right"), Column("share", justify="right"))
+    for part, spent in seconds.items():
+        table.add_row(part, f"{spent:.1f}", f"{spent / total:.1%}")
+    output.print(table)
+    said = f"It is held up by {ADVICE[next(iter(seconds))]}. Memory: {training['peak_memory_mb']:,.0f} MiB at most."
+    output.print(said, highlight=False, markup=False, soft_wrap=True)

@@ -12,6 +12,9 @@ def train(
         list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]...", help="Changes to it.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run of this recipe.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say where the time of the training goes, and what holds it up.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option(help="The run folder. Default: runs/<recipe>/<time>.", show_default=False)
     ] = None,
@@ -25,4 +28,4 @@ def train(
     from fer_hf.cli.experiment import run_recipe
     from fer_hf.recipe_file import load_recipe
 
-    run_recipe(load_recipe(recipe, overrides), output, resume)
+    run_recipe(load_recipe(recipe, overrides), output, resume, profile)

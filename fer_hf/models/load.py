@@ -310,9 +310,12 @@ def _select_head_rows(model: PreTrainedModel, rows: list[int], labels: Sequence[
         wrapper.timm_model.num_classes = len(rows)
 
 
-def save_model(model: PreTrainedModel, processor: Any, folder: Path) -> None:
-    """Write config.json, model.safetensors and the processor's settings, so that `pipeline(model=folder)` works."""
-    model.save_pretrained(folder)
+def save_model(model: PreTrainedModel, processor: Any, folder: Path, state_dict: dict[str, Any] | None = None) -> None:
+    """Write config.json, model.safetensors and the processor's settings, so that `pipeline(model=folder)` works.
+
+    `state_dict` has the whole weights of a model that is sharded.
+    """
+    model.save_pretrained(folder, state_dict=state_dict)
     if not isinstance(processor, TimmWrapperImageProcessor):  # whose settings are in the model's config.json
         processor.save_pretrained(folder)
     # timm configs keep only `label_names`; ONNX Runtime's classes read `id2label`, and die without it.

@@ -6,6 +6,7 @@ from typing import Any
 
 import psutil
 import torch
+from accelerate import DistributedType
 from transformers import TrainingArguments
 
 from fer_hf.errors import UserError
@@ -33,6 +34,15 @@ def training_arguments(train: Train, folder: Path) -> TrainingArguments:
     extra = dict(train.passed_through)
     if "warmup_steps" not in extra:  # transformers 5 has one field for steps and shares
         extra["warmup_ratio" if "warmup_ratio" in known else "warmup_steps"] = train.warmup_ratio
+    if not train.fsdp and os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+        raise UserError("Ask for FSDP in the recipe, train.fsdp=true, instead of accelerate launch --use_fsdp.")
+    if train.fsdp:
+        if processes().distributed_type in (DistributedType.NO, DistributedType.MULTI_CPU):  # `accelerate` would not
+            raise UserError("train.fsdp needs several GPUs: accelerate launch --multi_gpu --num_processes N.")
+        # transformers 4.57 takes version and format from the environment. Checkpoints in shards would hold a pickle.
+        os.environ |= {"FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}
+        extra["fsdp_config"] = {**extra.get("fsdp_config", {}), "version": 2}
+        extra["fsdp"] = "full_shard auto_wrap" if "warmup_ratio" in known else True
     if train.lr_scheduler_type == "reduce_lr_on_plateau" and train.metric_for_best_model != "loss":
         # torch lowers the rate when a metric stops falling
         extra["lr_scheduler_kwargs"] = {"mode": "max"} | dict(extra.get("lr_scheduler_kwargs") or {})
@@ -62,6 +72,7 @@ def training_arguments(train: Train, folder: Path) -> TrainingArguments:
         "remove_unused_columns": False,
         "ddp_find_unused_parameters": False,
         "dataloader_pin_memory": on_gpu,
+        "accelerator_config": {"non_blocking": on_gpu},
         "use_cpu": device == "cpu",
     }
     try:

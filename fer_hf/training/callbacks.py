@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from fer_hf.errors import TerminatedError
+from fer_hf.launch import PATIENCE
 
 
 class ExactResume(TrainerCallback):
@@ -45,18 +46,21 @@ class SaveOnSigterm(TrainerCallback):
     def __init__(self) -> None:
         self.received = self.agreed = False
         self._before: Any = None
+        self._group: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         def receive(*_: Any) -> None:
             self.received = True
 
         self._before = signal.signal(signal.SIGTERM, receive)
+        if args.world_size > 1:  # a group that talks among CPUs: GPUs would first have to end the step
+            self._group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.agreed = self.received
         if args.world_size > 1:  # all save at the same step, also when the signal reached some of them a step earlier
-            flag = torch.tensor(float(self.received), device=args.device)
-            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+            flag = torch.tensor(float(self.received))
+            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX, group=self._group)
             self.agreed = bool(flag.item())
         if self.agreed:
             control.should_save = True

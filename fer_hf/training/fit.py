@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 from datasets import Dataset, DatasetDict
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
@@ -19,36 +20,42 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback, Tra
 
 from fer_hf.errors import TerminatedError, UserError
 from fer_hf.evaluation.metrics import classification_metrics
-from fer_hf.images import EvalTransform, FaceDataset, ImageSpec, TrainTransform, collate
+from fer_hf.images import EvalTransform, ImageSpec, as_is
 from fer_hf.models.load import Loaded, load_model
 from fer_hf.progress import console
-from fer_hf.recipe import Augment, Loss, Recipe, Stage, Train
+from fer_hf.recipe import Loss, Recipe, Stage, Train
 from fer_hf.run import Run
 from fer_hf.training.arguments import ONE_CYCLE, training_arguments
+from fer_hf.training.batch_size import batch_that_fits, out_of_memory
 from fer_hf.training.callbacks import Clock, ExactResume, ProgressLine, SaveOnSigterm
 from fer_hf.training.checkpoints import newest_sound, step_of
+from fer_hf.training.compiling import should_compile
+from fer_hf.training.inputs import batches, check_sizes, train_transform
 from fer_hf.training.losses import balanced_weights, classification_loss, effective_number_weights
 from fer_hf.training.mixing import Mix
 from fer_hf.training.parameters import parameter_groups, set_trainable
+from fer_hf.training.profile import Profile
 from fer_hf.training.sampling import ClassBalancedSampler
 from fer_hf.training.summary import history, peak_memory_mb
 from fer_hf.training.teacher import Teacher
 from fer_hf.training.trainer import FerTrainer
 
 
-def fit(recipe: Recipe, splits: DatasetDict, run: Run, resume: bool = False) -> None:
+def fit(recipe: Recipe, splits: DatasetDict, run: Run, resume: bool = False, profile: bool = False) -> None:
     """Train, keep the best model in `run.model`, and write the sections `model` and `training` of metrics.json.
 
-    With `resume`, training goes on from the newest checkpoint that verifies. All processes of a launch call this.
+    With `resume`, training goes on from the newest checkpoint that verifies. With `profile`, `training` says how many
+    seconds each part took. All processes of a launch call this.
     """
     set_seed(recipe.train.seed)
     labels = tuple(splits["train"].features["label"].names)
     settings = recipe.model.model_dump(exclude={"name", "pretrained"})
     loaded = load_model(recipe.model.name, labels, pretrained=recipe.model.pretrained, **settings)
+    check_sizes(recipe, loaded.model)
     for number, stage in enumerate(recipe.train.stages):  # all of them, before the first step of the first
         set_trainable(loaded.model, stage.trainable, _key(recipe, number))
         training_arguments(_settings(recipe.train, stage), run.checkpoints)
-    fitting = _Fit(recipe, splits, run, loaded, resume)
+    fitting = _Fit(recipe, splits, run, loaded, resume, profile)
     for number in range(len(recipe.train.stages) or 1):
         fitting.stage(number)
     trainer = fitting.trainer
@@ -89,7 +96,9 @@ class _Fit:
     events: Path
     """TensorBoard's folder of the last stage."""
 
-    def __init__(self, recipe: Recipe, splits: DatasetDict, run: Run, loaded: Loaded, resume: bool):
+    def __init__(
+        self, recipe: Recipe, splits: DatasetDict, run: Run, loaded: Loaded, resume: bool, profile: bool = False
+    ):
         self.recipe, self.run, self.loaded, self.resume = recipe, run, loaded, resume
         self.train, self.validation = splits["train"], splits["validation"]
         self.labels = tuple(self.train.features["label"].names)
@@ -97,6 +106,8 @@ class _Fit:
         if recipe.loss.soft_labels and "soft_label" not in self.train.column_names:
             where = recipe.where("loss.soft_labels")
             raise UserError(f"loss.soft_labels ({where}): this source has no soft labels; `ferplus:` has.")
+        self.train_batches = batches(recipe, self.train, self.spec, training=True)
+        self.validation_batches = batches(recipe, self.validation, self.spec)
         self.log: list[dict[str, float]] = []
         self.clocks: list[Clock] = []
         self.stages: list[dict[str, Any]] = []
@@ -104,6 +115,7 @@ class _Fit:
         self.best: float | None = None
         self.stopped_early = False
         self.teacher: Teacher | None = None
+        self.profile: dict[str, float] | None = {} if profile else None
 
     def stage(self, number: int) -> None:
         """Train one stage, or what a resume has left of it."""
@@ -112,14 +124,13 @@ class _Fit:
         train = _settings(recipe.train, stage)
         set_trainable(self.loaded.model, stage.trainable, _key(recipe, number))
         folder = self.run.checkpoints / f"stage-{number + 1}" if several else self.run.checkpoints
-        args = training_arguments(train, folder)
-        args.run_name = f"{recipe.name}/{self.run.path.name}"
-        if number:
-            args.data_seed = train.seed + number
-        self.trainer = trainer = self._trainer(train, args, train.seed + number)
+        args = self._arguments(train, folder, number)
         checkpoint = _checkpoint_to_resume(folder, args) if self.resume else None
-        trainer.clear_leftovers()
         state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
+        if train.auto_find_batch_size:
+            self._fit_batch(train, args, state)
+        self.trainer = trainer = self._trainer(train, args, train.seed + number, self._compile(train, args))
+        trainer.clear_leftovers()
         ended = bool(state and _had_ended(state))
         learning = sum(p.numel() for p in self.loaded.model.parameters() if p.requires_grad)
         what = str(stage.trainable) if not isinstance(stage.trainable, list) else "+".join(stage.trainable)
@@ -141,16 +152,51 @@ class _Fit:
             self._run(train, checkpoint)
         self._take(stage, learning)
 
+    def _arguments(self, train: Train, folder: Path, number: int) -> TrainingArguments:
+        args = training_arguments(train, folder)
+        args.run_name = f"{self.recipe.name}/{self.run.path.name}"
+        stores = [data.pixels for data in (self.train_batches, self.validation_batches) if data.pixels is not None]
+        args.dataloader_pin_memory &= not any(pixels.is_cuda for pixels in stores)  # what lies there need not be sent
+        if number:
+            args.data_seed = train.seed + number
+        return args
+
+    def _fit_batch(self, train: Train, args: TrainingArguments, state: TrainerState | None) -> None:
+        """A batch that fits into memory, and accumulation for the rest; on a resume those of the checkpoint."""
+        wanted = args.per_device_train_batch_size
+        if state:
+            size = state.train_batch_size // max(1, args.n_gpu)
+        else:
+            trainer = self._trainer(train, args, train.seed)
+            try:
+                size = batch_that_fits(trainer)
+            except RuntimeError as error:
+                raise (out_of_memory(trainer) if should_reduce_batch_size(error) else error) from None
+        args.per_device_train_batch_size = size
+        args.gradient_accumulation_steps *= wanted // size
+
+    def _compile(self, train: Train, args: TrainingArguments) -> bool:
+        steps = train.passed_through.get("max_steps", -1)
+        images = train.num_train_epochs * len(self.train) / args.world_size
+        if steps > 0:
+            images = steps * args.gradient_accumulation_steps * args.train_batch_size
+        sizes = [(size, size) for size in train.progressive_sizes] + [self.spec.size]
+        return not train.fsdp and should_compile(train.torch_compile, self.loaded.model, sizes, images, args)
+
     def _run(self, train: Train, checkpoint: Path | None) -> None:
         progress = self._add_callbacks(train, checkpoint)
+        if self.profile is not None:
+            self.trainer.add_callback(Profile(self.trainer, self.profile))
         sigterm = SaveOnSigterm()
         self.trainer.callback_handler.callbacks.insert(0, sigterm)
         try:
             self.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except RuntimeError as error:  # of a loader whose workers were terminated, as those of an evaluation are
-            if not sigterm.received:
-                raise
-            raise TerminatedError("Stopped by SIGTERM: go on from the last checkpoint with --resume.") from error
+            if sigterm.received:
+                raise TerminatedError("Stopped by SIGTERM: go on from the last checkpoint with --resume.") from error
+            if should_reduce_batch_size(error):
+                raise out_of_memory(self.trainer) from error
+            raise
         except TerminatedError as error:
             raise error.with_traceback(None) from None  # or its frames hold on to the loader, whose workers end late
         finally:
@@ -183,7 +229,7 @@ class _Fit:
         for name in ("forward", "_original_forward", "_is_accelerate_prepared"):  # the next stage's autocast is its own
             vars(trainer.model).pop(name, None)
 
-    def _trainer(self, train: Train, args: TrainingArguments, seed: int) -> FerTrainer:
+    def _trainer(self, train: Train, args: TrainingArguments, seed: int, compile: bool = False) -> FerTrainer:
         """The trainer of a stage; `seed` is for what is drawn of images and batches, another one for each stage."""
         recipe, labels, spec, loss = self.recipe, self.labels, self.spec, self.recipe.loss
         weight = class_weights(loss, self.train)
@@ -204,12 +250,12 @@ class _Fit:
         return FerTrainer(
             self.loaded.model,
             args,
-            data_collator=collate,
-            train_dataset=FaceDataset(self.train, soft=loss.soft_labels),
-            eval_dataset=FaceDataset(self.validation),
+            data_collator=as_is,
+            train_dataset=self.train_batches,
+            eval_dataset=self.validation_batches,
             compute_metrics=compute_metrics,
             callbacks=[ExactResume(), Clock()],
-            train_transform=_train_transform(recipe.augment, spec, len(self.train), seed),
+            train_transform=train_transform(recipe.augment, train, spec, len(self.train), seed),
             eval_transform=EvalTransform(spec),
             processor=self.loaded.processor,
             best_model=self.run.model,
@@ -229,6 +275,8 @@ class _Fit:
             momentum=train.momentum,
             one_cycle=train.lr_scheduler_type == ONE_CYCLE,
             channels_last=train.channels_last,
+            compile=compile,
+            ddp_comm_hook=train.ddp_comm_hook,
         )
 
     def _add_callbacks(self, train: Train, checkpoint: Path | None) -> ProgressLine | None:
@@ -272,6 +320,7 @@ class _Fit:
             "events": self.events.relative_to(self.run.path).as_posix(),
             "best": {"metric": metric, "value": self.best, "epoch": best["epoch"], "step": best["step"]},
             "history": history(self.log),
+            **({"profile": self.profile} if self.profile else {}),
         }
 
 
@@ -285,12 +334,6 @@ def class_weights(loss: Loss, train: Dataset) -> torch.Tensor | None:
     if loss.class_weights == "effective_number":
         return effective_number_weights(counts, loss.effective_number_beta)
     return torch.tensor(loss.class_weights, dtype=torch.float32)
-
-
-def _train_transform(augment: Augment, spec: ImageSpec, num_samples: int, seed: int) -> TrainTransform | None:
-    if not augment.enabled:
-        return None
-    return TrainTransform(spec, num_samples, seed, **augment.model_dump(exclude={"enabled", "mixup", "cutmix"}))
 
 
 class _Logits(nn.Module):

@@ -8,6 +8,7 @@ import math
 import shutil
 import signal
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from accelerate.utils import DDPCommunicationHookType
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 from transformers import PreTrainedModel, Trainer
@@ -25,9 +27,10 @@ from fer_hf.models.load import save_model
 from fer_hf.run import move_into_place
 from fer_hf.training.average import WeightAverage
 from fer_hf.training.checkpoints import STAGING, publish
+from fer_hf.training.compiling import compiled
 from fer_hf.training.losses import distillation_loss
 from fer_hf.training.mixing import Mix
-from fer_hf.training.parameters import frozen_batch_norms
+from fer_hf.training.parameters import frozen_batch_norms, name_blocks
 from fer_hf.training.sam import ascent, moved, running_statistics_kept
 from fer_hf.training.sampling import ClassBalancedSampler
 from fer_hf.training.teacher import Teacher
@@ -58,6 +61,9 @@ class FerTrainer(Trainer):
         momentum: of SGD, Nesterov's.
         one_cycle: instead of the schedule of the arguments; rises over their warm-up share.
         channels_last: memory format of the convolutions' weights and inputs.
+        compile: whole training batches go through `torch.compile`; other shapes, which would each take a compilation
+            of their own, run as they are.
+        ddp_comm_hook: "fp16" or "bf16", what gradients are compressed to between processes.
     """
 
     def __init__(
@@ -81,6 +87,8 @@ class FerTrainer(Trainer):
         momentum: float = 0.9,
         one_cycle: bool = False,
         channels_last: bool = True,
+        compile: bool = False,
+        ddp_comm_hook: str = "none",
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
@@ -91,12 +99,19 @@ class FerTrainer(Trainer):
         self.sampler, self.mix = sampler, mix
         self.teacher, self.teacher_weight, self.temperature = teacher, teacher_weight, temperature
         self.sam_rho, self.sam_adaptive, self.momentum, self.one_cycle = sam_rho, sam_adaptive, momentum, one_cycle
+        self.ddp_comm_hook = ddp_comm_hook
+        channels_last &= not self.is_fsdp_enabled  # which shards contiguous weights only
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)
+        self.compile = compile
         self.frozen = frozen_batch_norms(self.model)
+        self._writer = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
         self.average = WeightAverage(self.model, ema_decay) if ema_decay else None
         if self.average:
             self.add_callback(self.average)
+        if self.is_fsdp_enabled:
+            name_blocks(self.model)
         # Our loss is a mean over the batch: the Trainer has to divide it by the accumulation steps.
         self.model_accepts_loss_kwargs = False
         if self.args.device.type == "cpu":
@@ -138,6 +153,13 @@ class FerTrainer(Trainer):
         workers.worker_init_fn = partial(_start_worker, workers.worker_init_fn)
         return loader
 
+    def _wrap_model(self, *args: Any, **kwargs: Any) -> Any:
+        """The Trainer's; `accelerate` wraps for several processes after this, by the settings of its handler."""
+        model = super()._wrap_model(*args, **kwargs)
+        if self.ddp_comm_hook != "none" and self.accelerator.ddp_handler:
+            self.accelerator.ddp_handler.comm_hook = DDPCommunicationHookType(self.ddp_comm_hook)
+        return model
+
     def _get_learning_rate(self) -> float:
         """The highest of all groups, which is the one of the recipe: what is logged."""
         groups: Any = self.optimizer and self.optimizer.param_groups
@@ -176,7 +198,7 @@ class FerTrainer(Trainer):
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """The Trainer's, or SAM's: up by the gradient of a first pass, then the gradient there. Returns the loss here.
 
-        Raises `FerError` when the loss is not finite, before the optimiser moves.
+        Raises `FerError` when the loss is not finite: on a CPU before the optimiser moves, on a GPU at the next log.
         """
         model.train()
         inputs = self._prepare_inputs(inputs)
@@ -197,8 +219,10 @@ class FerTrainer(Trainer):
         return loss
 
     def _finite(self, loss: Tensor) -> Tensor:
-        if not math.isfinite(loss.item()):
-            raise self._diverged(f"the loss of step {self.state.global_step + 1} is {loss.item()}")
+        """The loss, looked at; on a GPU only when it is logged, since whoever looks waits until the step is done."""
+        step = self.state.global_step + 1
+        if (not loss.is_cuda or step % self.args.logging_steps == 0) and not math.isfinite(loss.item()):
+            raise self._diverged(f"the loss of step {step} is {loss.item()}")
         return loss
 
     def compute_loss(
@@ -209,7 +233,9 @@ class FerTrainer(Trainer):
         if training:
             for norm in self.frozen:
                 norm.eval()
-        outputs = model(pixel_values=inputs["pixel_values"])
+        whole = training and len(inputs["labels"]) == self.args.train_batch_size
+        with nullcontext() if whole or not self.compile else torch.compiler.set_stance("force_eager"):
+            outputs = model(pixel_values=inputs["pixel_values"])
         logits = outputs.logits.float()
         loss = self.train_loss(logits, inputs["labels"]) if training else F.cross_entropy(logits, inputs["labels"])
         if training and self.teacher:
@@ -243,11 +269,12 @@ class FerTrainer(Trainer):
 
     def _keep_best(self) -> None:
         """Write the model aside, then rename file by file, the weights last."""
+        weights = self.accelerator.get_state_dict(self.model) if self.is_fsdp_enabled else None  # from all processes
         if not self.args.should_save:
             return
         aside = self._aside
         try:
-            save_model(self.accelerator.unwrap_model(self.model), self.processor, aside)
+            save_model(self.accelerator.unwrap_model(self.model), self.processor, aside, weights)
             self.best_model.mkdir(exist_ok=True)
             for path in sorted(aside.iterdir(), key=lambda p: p.suffix == ".safetensors"):
                 move_into_place(path, self.best_model / path.name)
@@ -283,23 +310,41 @@ class FerTrainer(Trainer):
         return str(self._staging)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Let the Trainer write into a staging folder, then seal it and rename it into place."""
+        """Let the Trainer write into a staging folder; it is sealed and renamed into place while training goes on."""
+        self.finish_saving()
+        self.accelerator.wait_for_everyone()  # before a process writes into the staging folder that the first clears
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
             raise self._diverged(f"after step {self.state.global_step} there are weights that are not finite")
         try:
             super()._save_checkpoint(model, trial)
-            self.accelerator.wait_for_everyone()  # every process has written its random state
-            if self.args.should_save:
-                staged = self._staging / f"checkpoint-{self.state.global_step}"
-                if self.average:
-                    self.average.save(staged)
-                publish(staged, self._staging.parent, self.args.save_total_limit)
-            self.accelerator.wait_for_everyone()
+            staged = self._staging / f"checkpoint-{self.state.global_step}"
+            if self.average and self.args.should_save:
+                self.average.save(staged)
         except Exception as error:
             raise self._not_saved(f"checkpoint-{self.state.global_step}", error) from error
+        self.accelerator.wait_for_everyone()  # every process has written its random state
+        if self.args.should_save:
+            self._writing = self._writer.submit(publish, staged, self._staging.parent, self.args.save_total_limit)
+
+    def finish_saving(self) -> None:
+        """Wait until the last checkpoint is in its place."""
+        writing, self._writing = self._writing, None
+        try:
+            if writing:
+                writing.result()
+        except Exception as error:
+            raise self._not_saved("the last checkpoint", error) from error
         finally:
             if self.args.should_save:
                 shutil.rmtree(self._staging, ignore_errors=True)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """The Trainer's; when it returns, or fails, what it has saved is in its place."""
+        try:
+            with compiled(self.model) if self.compile else nullcontext():
+                return super().train(*args, **kwargs)
+        finally:
+            self.finish_saving()
 
     def _not_saved(self, what: str, error: Exception) -> FerError:
         return FerError(

@@ -2,20 +2,34 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import datasets
 import pytest
 
 from fer_hf import __version__
-from fer_hf.data import toy
+from fer_hf.data import cache, toy
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.run import Run
 
-COMMANDS = ["quickstart", "train", "study", "compare", "evaluate", "export", "report", "push", "predict", "recipe"]
+COMMANDS = [
+    "quickstart",
+    "train",
+    "study",
+    "compare",
+    "evaluate",
+    "export",
+    "report",
+    "push",
+    "predict",
+    "cache",
+    "recipe",
+]
 RECIPE = """
 model: {name: test_resnet, pretrained: false, image_size: 32}
 train: {num_train_epochs: 1, per_device_train_batch_size: 16, learning_rate: 1e-3, save_steps: 2, report_to: []}
@@ -341,3 +355,24 @@ def test_help_is_fast():
 
     # Half a second on a quiet machine; on a busy one, no more than a few times what its libraries alone take.
     assert min(once() for _ in range(3)) < max(0.5, 3 * min(python() for _ in range(3)))
+
+
+def test_a_profile_names_what_holds_a_training_up(cli, faces, recipe):
+    code, out, err = cli("train", recipe, f"data.source=folder:{faces}", "--output", "run", "--profile")
+    assert code == 0, err
+    table, said = out.partition("It is held up by ")[::2]
+    assert [part for part in ("backward", "optimiser", "evaluation", "checkpoint") if part not in table] == []
+    assert re.search(r"Memory: [\d,]+ MiB at most\.", said)
+
+
+def test_the_cache_is_shown_and_cleared(cli, monkeypatch, tmp_path):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    monkeypatch.setattr(cache, "KEPT_IN_MEMORY", 0)
+    folder = tmp_path / "fer_hf_decoded"
+    empty = (0, f"decoded images: 0 MB kept, {folder}\n", "")
+    assert cli("cache") == empty
+    cache.decoded(toy.load(train=400, validation=1, test=1, size=32)["train"], "training", 64)
+    assert cli("cache") == (0, f"decoded images: 9 MB kept, {folder}\n", "")
+    assert cli("cache", "--clear") == (0, f"decoded images: 9 MB removed, {folder}\n", "")
+    assert not folder.exists()
+    assert cli("cache") == empty

@@ -15,10 +15,12 @@ import torch
 from datasets import DatasetDict
 from sklearn.utils.class_weight import compute_class_weight
 
+import fer_hf.training.fit as fitting
 from fer_hf.data import toy
 from fer_hf.errors import FerError, UserError
 from fer_hf.recipe_file import validate_recipe
 from fer_hf.run import Run
+from fer_hf.training import trainer
 from fer_hf.training.arguments import training_arguments
 from fer_hf.training.checkpoints import checkpoints
 from fer_hf.training.fit import class_weights, fit
@@ -157,6 +159,59 @@ def test_disk_full_while_saving_keeps_the_last_checkpoint(splits, tmp_path, monk
     assert not (run.checkpoints / ".staging").exists()
 
 
+def test_training_goes_on_while_a_checkpoint_is_sealed(splits, tmp_path, monkeypatch):
+    losses, went_on = [], []
+    classification_loss = fitting.classification_loss
+    publish = trainer.publish
+
+    def counted(*args):
+        losses.append(1)
+        return classification_loss(*args)
+
+    def waits_for_a_step(*args):
+        before, deadline = len(losses), time.monotonic() + 30
+        while len(losses) == before and not went_on and time.monotonic() < deadline:
+            time.sleep(0.01)
+        went_on.append(len(losses) > before)
+        publish(*args)
+
+    monkeypatch.setattr(fitting, "classification_loss", counted)
+    monkeypatch.setattr(trainer, "publish", waits_for_a_step)
+    run = new_run(tmp_path / "run")
+    fit(recipe(), splits, run)
+    assert went_on[0]
+    assert len(checkpoints(run.checkpoints)) == len(went_on) > 2
+
+
+def test_disk_full_while_sealing_keeps_the_last_checkpoint(splits, tmp_path, monkeypatch):
+    publish, sealed = trainer.publish, []
+
+    def full(staged, *args):
+        if sealed:
+            raise OSError(28, "No space left on device")
+        sealed.append(staged)
+        publish(staged, *args)
+
+    monkeypatch.setattr(trainer, "publish", full)
+    run = new_run(tmp_path / "full")
+    with pytest.raises(FerError, match=r"the last checkpoint could not be written.*No space left.*--resume"):
+        fit(recipe(), splits, run)
+    assert [path.name for path in checkpoints(run.checkpoints)] == ["checkpoint-2"]
+    assert not (run.checkpoints / ".staging").exists()
+
+
+def test_a_profile_says_where_the_time_goes(splits, tmp_path):
+    run = new_run(tmp_path / "profiled")
+    fit(recipe(), splits, run, profile=True)
+    training = run.metrics()["training"]
+    parts = training["profile"]
+    assert parts.keys() == {
+        *("data", "augmentation", "forward", "backward", "optimiser", "checkpoint", "logging", "evaluation", "other")
+    }
+    assert min(parts.values()) > 0
+    assert sum(parts.values()) == pytest.approx(training["seconds"], rel=0.1)
+
+
 def test_early_stopping_stops_and_a_resume_does_not_start_again(splits, tmp_path):
     run = new_run(tmp_path / "early")
     settings = recipe(learning_rate=1e-9, num_train_epochs=20, early_stopping_patience=2)  # nothing is ever gained
@@ -218,6 +273,14 @@ def test_every_field_of_training_arguments_passes_through(tmp_path):
 def test_fp16_without_a_gpu_is_refused(tmp_path):
     with pytest.raises(UserError, match="fp16 needs a GPU"):
         training_arguments(recipe(precision="fp16").train, tmp_path)
+
+
+def test_sharding_is_refused_where_accelerate_would_leave_it_out(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"train\.fsdp needs several GPUs"):
+        training_arguments(recipe(fsdp=True).train, tmp_path)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserError, match=r"in the recipe, train\.fsdp=true"):
+        training_arguments(recipe().train, tmp_path)
 
 
 def test_checkpoints_hold_no_best_model_state_of_another_machine(whole):

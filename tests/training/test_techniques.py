@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from transformers import set_seed
 
 from fer_hf.data import toy
 from fer_hf.errors import FerError, TerminatedError, UserError
-from fer_hf.images import EvalTransform, FaceDataset, ImageSpec, collate
+from fer_hf.images import EvalTransform, FaceDataset, ImageSpec
 from fer_hf.models.load import load_model
 from fer_hf.recipe_file import validate_recipe
 from fer_hf.run import Run
@@ -26,6 +27,7 @@ from fer_hf.training.fit import _Fit, fit
 from fer_hf.training.losses import classification_loss
 from fer_hf.training.sampling import ClassBalancedSampler
 from fer_hf.training.teacher import Teacher
+from fer_hf.training.trainer import FerTrainer
 
 BASE = {
     "model": {"name": "test_resnet", "pretrained": False, "image_size": 32},
@@ -37,6 +39,7 @@ BASE = {
         "save_total_limit": None,
         "logging_steps": 1,
         "report_to": [],
+        "torch_compile": False,
     },
 }
 STAGES = [
@@ -93,6 +96,7 @@ EVERYTHING = {
         "lr_scheduler_type": "one_cycle",
         "optim": "sgd",
         "save_steps": 1,
+        "progressive_sizes": [24],
     },
 }
 
@@ -174,6 +178,27 @@ def test_each_stage_has_its_own_autocast_and_draws_its_own_batches(splits, tmp_p
     assert seen[:4] != seen[4:]
 
 
+def test_images_grow_over_the_epochs_and_evaluation_is_at_the_models_size(splits, tmp_path, monkeypatch):
+    sizes = []
+    forward = torch.nn.Conv2d.forward
+    monkeypatch.setattr(
+        torch.nn.Conv2d,
+        "forward",
+        lambda self, x: (sizes.append((x.shape[-1], self.training)) if x.shape[1] == 3 else None) or forward(self, x),
+    )
+    train(tmp_path, splits, train={"num_train_epochs": 4, "progressive_sizes": [16, 24], "report_to": []})
+    sizes = sizes[2:]  # each size is tried first
+    trained = [size for size, training in sizes if training]
+    assert trained == [16] * 4 + [24] * 8 + [32] * 4  # 1.33 epochs each, in whole ones
+    assert {size for size, training in sizes if not training} == {32}
+
+
+def test_sizes_that_a_model_cannot_take_are_refused(splits, tmp_path):
+    model = {"name": "test_vit", "pretrained": False, "image_size": 32}
+    with pytest.raises(UserError, match=r"train\.progressive_sizes \(.*\): test_vit takes no images of 24 pixels"):
+        train(tmp_path, splits, model=model, train={"progressive_sizes": [24]})
+
+
 def test_a_stage_of_parts_that_do_not_exist_is_refused_before_the_first_step(splits, tmp_path):
     stages = [{"trainable": "head"}, {"trainable": ["blocks.9"]}]
     with pytest.raises(
@@ -216,7 +241,7 @@ def test_sam_takes_the_step_of_the_paper(splits, tmp_path):
     set_seed(42)
     loaded = load_model("test_vit", splits["train"].features["label"].names, pretrained=False, image_size=32)
     model = loaded.model.train()
-    batch = collate(FaceDataset(splits["train"]).__getitems__(list(range(28))))
+    batch = FaceDataset(splits["train"]).__getitems__(range(28))
     pixels = EvalTransform(ImageSpec.from_processor(loaded.processor))(batch["images"])
     parameters = list(model.parameters())
     first = torch.autograd.grad(F.cross_entropy(model(pixel_values=pixels).logits, batch["labels"]), parameters)
@@ -241,7 +266,7 @@ def test_batch_norm_counts_the_first_of_sams_two_passes_alone(splits, tmp_path):
 
 def test_sam_climbs_for_each_accumulated_batch_and_adds_their_gradients(splits, tmp_path):
     """One batch twice, at half its weight each time, is that batch."""
-    batch = collate(FaceDataset(splits["train"]).__getitems__(list(range(8))))
+    batch = FaceDataset(splits["train"]).__getitems__(range(8))
     gradients = []
     for steps in (1, 2):
         settings = recipe(train={"sam_rho": 0.5, "gradient_accumulation_steps": steps}, augment={"enabled": False})
@@ -308,9 +333,9 @@ def test_class_balanced_sampling():
 
 def test_a_row_drawn_again_has_an_augmentation_of_its_own(splits):
     faces = FaceDataset(splits["train"])
-    first, again = faces.__getitems__([3, 3 + 28])
-    assert torch.equal(first["image"], again["image"])
-    assert (first["index"], again["index"]) == (3, 4)
+    batch = faces.__getitems__([3, 3 + 28])
+    assert torch.equal(*batch["images"])
+    assert batch["index"] == [3, 4]
 
 
 def test_soft_labels_reach_the_loss(splits, tmp_path):
@@ -352,6 +377,20 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_checkpoints_before(spli
     with pytest.raises(FerError, match=r"the loss of step 6 is nan, at a learning rate of 0\.00\d+.*checkpoints"):
         train(tmp_path, splits)
     assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["checkpoint-2", "checkpoint-4"]
+
+
+def test_on_a_gpu_the_loss_is_looked_at_when_it_is_logged():
+    """To look at it earlier is to wait for the GPU at each step."""
+    looked = []
+    loss = SimpleNamespace(is_cuda=True, item=lambda: looked.append(1) or float("nan"))
+    trainer = SimpleNamespace(args=SimpleNamespace(logging_steps=3), _diverged=FerError)
+    for step in (0, 1):
+        trainer.state = SimpleNamespace(global_step=step)
+        assert FerTrainer._finite(trainer, loss) is loss
+    assert not looked
+    trainer.state = SimpleNamespace(global_step=2)
+    with pytest.raises(FerError, match="the loss of step 3 is nan"):
+        FerTrainer._finite(trainer, loss)
 
 
 def test_weights_that_are_not_finite_are_not_saved(splits, tmp_path):

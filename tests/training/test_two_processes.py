@@ -1,7 +1,7 @@
 """`accelerate launch` on two CPU processes: trains, checkpoints for both, and resumes to the same bytes.
 
 With the techniques that could let the processes drift apart: SAM, whose first pass is not shared, mixing, sampling, and
-the average of the weights.
+the average of the weights. And without them: a ViT whose gradients are compressed, and one that is sharded.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from face_folder import write_faces
+from safetensors.torch import load_file
 
 from fer_hf.run import Run
 from fer_hf.training.checkpoints import checkpoints, step_of
@@ -25,6 +26,22 @@ train:
 augment: {mixup: 0.4}
 evaluate: {splits: [test]}
 """
+VIT = ["model.name=test_vit", "train.sam_rho=0", "train.ema_decay=0", "train.num_train_epochs=1"]
+# `accelerate` leaves FSDP out on CPUs; torch does not.
+AS_ON_GPUS = """
+import runpy
+from accelerate import DistributedType, PartialState
+
+begin = PartialState.__init__
+
+def pretend(self, *arguments, **settings):
+    begin(self, *arguments, **settings)
+    if self.distributed_type == DistributedType.MULTI_CPU:
+        self.distributed_type = DistributedType.MULTI_GPU
+
+PartialState.__init__ = pretend
+runpy.run_module("fer_hf", run_name="__main__", alter_sys=True)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -32,17 +49,26 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("two")
     (folder / "tiny.yaml").write_text(RECIPE)
     write_faces(folder / "faces", train=9, validation=3, test=3)
+    (folder / "as_on_gpus.py").write_text(AS_ON_GPUS)
     return folder
 
 
-def launch(folder: Path, *arguments: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def vit(folder) -> Run:
+    done = launch(folder, "--output", "vit", *VIT)
+    assert done.returncode == 0, done.stderr
+    return Run(folder / "vit")
+
+
+def launch(
+    folder: Path, *arguments: str, processes: int = 2, program: tuple[str, ...] = ("-m", "fer_hf")
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--num_processes", str(processes)]
     command += ["--multi_gpu"] if processes > 1 else []  # which means torchrun, and works on CPUs too
     command += [
         "--main_process_port",
         "0",
-        "-m",
-        "fer_hf",
+        *program,
         "train",
         "tiny.yaml",
         "data.source=folder:faces",
@@ -88,3 +114,33 @@ def test_two_processes_train_and_resume_to_the_same_bytes(folder):
     assert alone.returncode != 0
     assert "as many processes as wrote them" in " ".join(alone.stderr.split())
     assert digest(resumed) == digest(whole)
+
+
+def difference(run: Run, other: Run) -> float:
+    """The largest, of all weights of the best models."""
+    weights, others = (load_file(run.model / "model.safetensors") for run in (run, other))
+    assert weights.keys() == others.keys()
+    return max(float((weights[name] - others[name]).abs().max()) for name in weights)
+
+
+def test_compressed_gradients_change_little(folder, vit):
+    done = launch(folder, "--output", "bf16", *VIT, "train.ddp_comm_hook=bf16")
+    assert done.returncode == 0, done.stderr
+    assert 1e-5 < difference(Run(folder / "bf16"), vit) < 5e-3
+
+
+def test_a_sharded_vit_learns_the_same_and_resumes_to_the_same_bytes(folder, vit):
+    sharded, resumed = Run(folder / "sharded"), Run(folder / "sharded-resumed")
+    command = [*VIT, "train.fsdp=true", "--output"]
+    done = launch(folder, *command, "sharded", program=("as_on_gpus.py",))
+    assert done.returncode == 0, done.stderr
+    assert (sharded.checkpoints / "checkpoint-4" / "pytorch_model_fsdp.bin").is_file()
+    assert difference(sharded, vit) < 1e-4
+
+    resumed.checkpoints.mkdir(parents=True)
+    shutil.copy(sharded.recipe_file, resumed.recipe_file)
+    shutil.copytree(sharded.checkpoints / "checkpoint-2", resumed.checkpoints / "checkpoint-2")
+    done = launch(folder, *command, "sharded-resumed", "--resume", program=("as_on_gpus.py",))
+    assert done.returncode == 0, done.stderr
+    assert "resuming from checkpoint-2" in done.stderr
+    assert digest(resumed) == digest(sharded)

@@ -1,0 +1,79 @@
+"""The batch that fits: found by trying, before the first step, and made up for by accumulation."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+
+from fer_hf.errors import UserError
+from fer_hf.progress import console
+from fer_hf.training.sam import running_statistics_kept
+
+
+def batch_that_fits(trainer: Any) -> int:
+    """The largest part of a trainer's batch that fits into memory, of all processes; the trainer has been used up."""
+    wanted = trainer.args.per_device_train_batch_size
+    found = torch.tensor(largest_that_fits(wanted, partial(_try_step, trainer)), device=trainer.args.device)
+    size = int(trainer.accelerator.gather(found).min())
+    if size < wanted and trainer.is_world_process_zero():
+        console.print(
+            f"  {wanted} images do not fit into memory: batches of {size}, {wanted // size} of them for one",
+            style="yellow",
+            markup=False,
+        )
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()  # what is reported is the training's
+    return size
+
+
+def out_of_memory(trainer: Any) -> UserError:
+    """What to lower."""
+    size, what = trainer.args.per_device_eval_batch_size, "lower train.per_device_eval_batch_size"
+    if trainer.model.training:
+        size, what = trainer.args.per_device_train_batch_size, "lower train.per_device_train_batch_size"
+        if size > 1 and not trainer.is_fsdp_enabled:
+            what += ", or set train.auto_find_batch_size=true, which accumulates smaller batches"
+    height, width = trainer.eval_transform.spec.size
+    return UserError(
+        f"Out of memory with {size} images of {height} x {width} pixels at once: {what}. A smaller model.image_size "
+        "needs less, too."
+    )
+
+
+def largest_that_fits(size: int, attempt: Callable[[int], None]) -> int:
+    """The largest divisor of `size` with which `attempt` does not run out of memory.
+
+    Raises what the last attempt raised, where a single image is too much or something else is wrong.
+    """
+    for divisor in (d for d in range(1, size + 1) if size % d == 0):
+        try:
+            attempt(size // divisor)
+            return size // divisor
+        except Exception as error:
+            if divisor == size or not should_reduce_batch_size(error):
+                raise
+        clear_device_cache(garbage_collection=True)
+    raise AssertionError(size)
+
+
+def _try_step(trainer: Any, size: int) -> None:
+    """Use the memory that a step with `size` images uses, and leave the model as it was.
+
+    Forward and backward on the first images, beside what the optimiser keeps (two numbers for each weight, as Adam
+    does), SAM, and gradients on their way between processes.
+    """
+    model = trainer.model
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    copies = 2 + 3 * bool(trainer.sam_rho) + (trainer.args.world_size > 1)
+    trainer.state.epoch = trainer.args.num_train_epochs  # when images are as large as they become
+    with running_statistics_kept(model):
+        reserved = [torch.empty_like(parameter) for parameter in learning for _ in range(copies)]
+        model.train()
+        inputs = trainer._prepare_inputs(trainer.train_dataset.__getitems__(range(size)))
+        with trainer.accelerator.autocast():
+            loss = trainer.compute_loss(model, inputs)
+        loss.backward()
+    model.zero_grad()
+    del reserved

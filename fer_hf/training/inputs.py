@@ -1,0 +1,58 @@
+"""What a training looks at: images that are decoded once, and how they are augmented."""
+
+import math
+
+import torch
+from datasets import Dataset
+from torch import nn
+
+from fer_hf.data.cache import decoded
+from fer_hf.errors import UserError
+from fer_hf.images import FaceDataset, ImageSpec, TrainTransform
+from fer_hf.launch import processes
+from fer_hf.recipe import Augment, Recipe, Train
+
+
+def batches(recipe: Recipe, data: Dataset, spec: ImageSpec, training: bool = False) -> FaceDataset:
+    """Batches of images that are decoded once, and lie on the GPU where they take no more than a quarter of it.
+
+    Those of training are as large as the smallest random crop needs them; those of evaluation as they are, and decoded
+    anew each time where they are larger than that, or of many sizes.
+    """
+    soft = training and recipe.loss.soft_labels
+    largest = math.ceil(max(spec.size) / math.sqrt(min(1.0, recipe.augment.crop_scale[0])))
+    exact = not (training and recipe.augment.enabled)
+    with processes().local_main_process_first():  # the others find what it has written
+        array = decoded(data, "training" if training else "validation", largest, exact)
+    if array is None:
+        return FaceDataset(data, soft)
+    pixels, device = torch.from_numpy(array), processes().device
+    elsewhere = {"use_cpu", "dataloader_num_workers"} & {k for k, v in recipe.train.passed_through.items() if v}
+    if device.type == "cuda" and not elsewhere and array.nbytes <= torch.cuda.mem_get_info(device)[0] // 4:
+        pixels = pixels.to(device)
+    return FaceDataset(data, soft, pixels)
+
+
+def train_transform(
+    augment: Augment, train: Train, spec: ImageSpec, num_samples: int, seed: int
+) -> TrainTransform | None:
+    if not augment.enabled:
+        return None
+    smaller = train.progressive_sizes
+    share = train.num_train_epochs / (len(smaller) + 1)
+    sizes = [size for i, size in enumerate(smaller) for _ in range(round(i * share), round((i + 1) * share))]
+    settings = augment.model_dump(exclude={"enabled", "mixup", "cutmix"})
+    return TrainTransform(spec, num_samples, seed, **settings, sizes=sizes)
+
+
+@torch.no_grad()
+def check_sizes(recipe: Recipe, model: nn.Module) -> None:
+    """Refuse sizes of training images that the model cannot take, such as any but its own of a ViT."""
+    for size in recipe.train.progressive_sizes:
+        try:
+            model.eval()(pixel_values=torch.zeros(1, 3, size, size))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            where = recipe.where("train.progressive_sizes")
+            raise UserError(
+                f"train.progressive_sizes ({where}): {recipe.model.name} takes no images of {size} pixels: {error}"
+            ) from error
