@@ -1,0 +1,55 @@
+"""The benchmarks run, as their docstrings and the README say; what they measure here means nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from face_folder import write_faces
+
+TINY = ["--model", "test_resnet", "--size", "32"]
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("faces")
+    write_faces(folder, train=8, validation=2, test=1)  # 56, 14 and 7 images
+    return folder
+
+
+def run(name: str, faces: Path, folder: Path, *options: str) -> str:
+    command = [sys.executable, "-m", f"tests.benchmarks.{name}", f"folder:{faces}", *options]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(folder)}
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[1], env=env, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_speed(faces, tmp_path):
+    out = run("training", faces, tmp_path, *TINY, "--batch", "8", "--steps", "2")
+    figures = json.loads(out.splitlines()[-1])
+    assert figures["images_per_second"].keys() == {"ours", "stock", "ceiling", "ceiling, as ours"}
+    assert figures["ratios"]["ours"] == 1
+    assert min(figures["images_per_second"].values()) > 0
+
+
+def test_profiles(faces, tmp_path):
+    out = run("training", faces, tmp_path, *TINY, "--batch", "8", "--steps", "2", "--profile")
+    assert [line.split(":")[0] for line in out.splitlines() if "images/s" in line] == ["stock", "ours"]
+    assert out.count("backward") == 2
+
+
+def test_parity(faces, tmp_path):
+    out = run("parity", faces, tmp_path, *TINY, "--fraction", "1", "--epochs", "1", "--seeds", "2")
+    results = json.loads(out.splitlines()[-1])["results"]
+    assert [len(results[name]) for name in ("ours", "stock")] == [2, 2]
+    assert all(0 <= accuracy <= 1 and seconds > 0 for runs in results.values() for accuracy, seconds in runs)
+
+
+def test_cache(faces, tmp_path):
+    figures = json.loads(run("cache", faces, tmp_path, "--times", "1").splitlines()[-1])
+    assert figures["images"] == 77
