@@ -192,7 +192,8 @@ class Train(Section):
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     """Gradient clipping; 0 switches it off."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """`auto`: bf16 or else fp16 on a GPU that has it, fp32 elsewhere."""
+    """`auto`: bf16 or else fp16 on a GPU that has it, fp32 elsewhere. What is fp32 is multiplied in TF32 where a GPU
+    has that; not with `tf32: false`, a field of TrainingArguments."""
     channels_last: bool = True
     """Memory format of the convolutions; up to 1.6 times faster, same results."""
     torch_compile: bool | Literal["auto"] = "auto"

@@ -30,6 +30,7 @@ SET_BY_US = {
     "label_names": "Labels come from data.label_set.",
     "group_by_length": "Images have no length.",
     "dataloader_drop_last": "It would drop validation images too.",
+    **dict.fromkeys(("torch_compile_backend", "torch_compile_mode"), "Use train.torch_compile."),
     **dict.fromkeys(("eval_delay", "eval_on_start"), "There is one evaluation after each epoch."),
     **dict.fromkeys(("ignore_data_skip", "restore_callback_states_from_checkpoint"), "A resume is exact."),
     **dict.fromkeys(("prediction_loss_only", "batch_eval_metrics"), "The metrics need all predictions at once."),

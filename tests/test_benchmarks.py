@@ -33,7 +33,6 @@ def test_speed(faces, tmp_path):
     out = run("training", faces, tmp_path, *TINY, "--batch", "8", "--steps", "2")
     figures = json.loads(out.splitlines()[-1])
     assert figures["images_per_second"].keys() == {"ours", "stock", "ceiling", "ceiling, as ours"}
-    assert figures["ratios"]["ours"] == 1
     assert min(figures["images_per_second"].values()) > 0
 
 

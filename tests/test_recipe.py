@@ -67,6 +67,7 @@ def test_overrides(tmp_path):
         ("train.fp16=true", "Use train.precision"),
         ("train.output_dir=x", "The run folder decides it"),
         ("train.eval_strategy=no", "one evaluation after each epoch"),
+        ("train.torch_compile_mode=default", "Use train.torch_compile"),
         ("train.hub_token=hf_x", "Use `fer-hf push`"),
         ("train.dataloader_num_workers=two", "it is 'two'"),
         ("evaluate.splits=[]", "at least 1 item"),

@@ -12,14 +12,16 @@ def cache(
 
     Example: [bold]fer-hf cache --clear[/bold]
     """
-    import shutil
+    from contextlib import suppress
 
     from fer_hf.data.cache import folder
     from fer_hf.progress import output
 
-    files = [file for file in folder().glob("*") if file.is_file()]
-    size = sum(file.stat().st_size for file in files)
-    if clear and files:
-        shutil.rmtree(folder())
+    size = 0
+    for file in folder().glob("*"):
+        with suppress(FileNotFoundError):  # a training has just moved it
+            size += file.stat().st_size
+            if clear and file.suffix != ".lock":
+                file.unlink()
     said = "removed" if clear else "kept"
     output.print(f"decoded images: {size / 1e6:,.0f} MB {said}, {folder()}", markup=False, soft_wrap=True)

@@ -37,10 +37,10 @@ def run_recipe(recipe: Recipe, output: Path | None = None, resume: bool = False,
     quiet_libraries()
     if recipe.export.onnx:
         require_optimum()  # now, not after an hour of training
+    training_arguments(recipe.train, Path("runs"))  # what transformers refuses, it refuses before anything is made
     state = processes()
     if state.device.type == "cpu":
         keep_memory()
-    training_arguments(recipe.train, Path("runs"))  # what transformers refuses, it refuses before anything is made
     faces = load(recipe)  # before there is a folder: a mistake in the data leaves nothing behind
     run, done = _open_run(recipe, output, resume, state)
     if "finished" in done:
@@ -53,8 +53,8 @@ def run_recipe(recipe: Recipe, output: Path | None = None, resume: bool = False,
         _describe(recipe, run, faces)
     if "training" not in done:
         fit(recipe, faces.splits, run, resume, profile)
-        if profile and state.is_main_process and "profile" in run.metrics()["training"]:
-            print_profile(run)
+    if profile and state.is_main_process:
+        print_profile(run)
     accelerator = Accelerator()
     for split in recipe.evaluate.splits:
         for tta in dict.fromkeys(("none", recipe.evaluate.tta)):
@@ -117,9 +117,9 @@ def _choose_run(recipe: Recipe, output: Path | None, resume: bool) -> Run:
 
 
 def _differences(saved: Recipe, wanted: Recipe) -> list[str]:
-    """Keys in which two recipes differ, in words."""
+    """Keys in which two recipes differ, in words. The batch of evaluations may change: it may have been too large."""
     before, after = _flat(saved), _flat(wanted)
-    keys = sorted(before.keys() | after.keys())
+    keys = sorted((before.keys() | after.keys()) - {"train.per_device_eval_batch_size"})
     return [f"{k} was {before.get(k)!r}, now {after.get(k)!r}" for k in keys if before.get(k) != after.get(k)]
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import datasets
 import transformers
 from accelerate import Accelerator
-from accelerate.utils.memory import should_reduce_batch_size
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -26,6 +25,7 @@ from fer_hf.models.load import load_model
 from fer_hf.progress import output
 from fer_hf.recipe import Recipe
 from fer_hf.run import Run, csv_text
+from fer_hf.training.batch_size import memory_explained
 
 ONNX_FILES = {"onnx": FLOAT, "int8": INT8}
 NETWORK = "the network itself: a smaller model.image_size, or a smaller model, is faster"
@@ -38,7 +38,7 @@ ADVICE = {  # for the part of a training that takes longest
     "optimiser": "the optimiser: a larger batch takes fewer steps",
     "checkpoint": "checkpoints: raise train.save_steps",
     "logging": "logging: raise train.logging_steps",
-    "evaluation": "evaluation: train.eval_strategy=steps with a large train.eval_steps evaluates less often",
+    "evaluation": "evaluation, after each epoch: of large images, or of many beside those of training",
     "other": "the Trainer's own loop: a larger batch takes fewer turns of it",
 }
 
@@ -114,15 +114,9 @@ def evaluate_to(
     name = f"{dataset}-{split}" + ("" if format == "pytorch" else f"-{format}") + ("" if tta == "none" else f"-{tta}")
     path = run.predictions / f"{name}.parquet"
     spec = ImageSpec.from_processor(loaded.processor)
-    try:
+    settings = "train.per_device_eval_batch_size, or --batch-size of fer-hf evaluate"
+    with memory_explained(lambda: f"with {batch_size} images at once: lower {settings}."):
         figures = evaluate_split(classifier, faces.splits[split], spec, path, batch_size, accelerator, tta)
-    except RuntimeError as error:
-        if should_reduce_batch_size(error):
-            raise UserError(
-                f"Out of memory with {batch_size} images at once: lower train.per_device_eval_batch_size, or "
-                "--batch-size of fer-hf evaluate."
-            ) from error
-        raise
     if accelerator is None or accelerator.is_main_process:
         entry = {
             "dataset": faces.dataset,
@@ -182,6 +176,9 @@ def print_results(run: Run, only: str | None = None) -> None:
 def print_profile(run: Run) -> None:
     """Where the time of a training went, as a table on stdout, and what to do about the longest part."""
     training = run.metrics()["training"]
+    if "profile" not in training:
+        output.print("No profile: the training was over before.")
+        return
     seconds = dict(sorted(training["profile"].items(), key=lambda item: -item[1]))
     total = sum(seconds.values())
     table = Table("part", Column("seconds", justify="right"), Column("share", justify="right"))

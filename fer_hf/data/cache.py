@@ -45,24 +45,26 @@ def folder() -> Path:
     return Path(datasets.config.HF_DATASETS_CACHE) / "fer_hf_decoded"
 
 
-def decoded(data: Dataset, what: str, largest: int, exact: bool = False) -> Array | None:
+def decoded(data: Dataset, what: str, largest: int | None = None) -> Array | None:
     """The column `image` as uint8 `(N, C, H, W)`, C being 1 where all images are grey.
 
     Images of one size keep it, unless their shorter edge is above `largest`: then they are shrunk to that. Images of
-    many sizes become squares, whatever their shape, of the longest edge among them or of `largest`. With `exact`, None
-    for all that are not of one size, and that small. None also when the disk has no room, which is said.
+    many sizes become squares, whatever their shape, of the longest edge among them or of `largest`; where `largest` is
+    None they stay as they are, and None is returned.
 
-    `what` names the images in the terminal. Raises `UserError` for an image that cannot be read.
+    `what` names the images in the terminal. When the disk has no room, None is returned and said, for images that are
+    the same when they are decoded anew. For others, and for an image that cannot be read, raises `UserError`.
     """
     images = data.select_columns(["id", "image"]).cast_column("image", Image(decode=False))
     key = f"{fingerprint(images)}-v{VERSION}"
+    limit = math.inf if largest is None else largest
     whole, changed = folder() / f"{key}.npy", folder() / f"{key}-{largest}.npy"
-    if (array := _open(whole)) is not None and min(array.shape[2:]) <= largest:
+    if (array := _open(whole)) is not None and min(array.shape[2:]) <= limit:
         return array
-    if not exact and (array := _open(changed)) is not None:
+    if (array := _open(changed)) is not None:
         return array
-    unchanged, shape = _shape(images, what, largest)
-    if exact and not unchanged:
+    unchanged, shape = _shape(images, what, limit)
+    if not unchanged and largest is None:
         return None
     path = whole if unchanged else changed
     needed = len(images) * math.prod(shape)
@@ -76,12 +78,11 @@ def decoded(data: Dataset, what: str, largest: int, exact: bool = False) -> Arra
             if needed > (free := shutil.disk_usage(folder()).free) / 2:
                 raise OSError(f"it would take {needed / 1e9:.1f} of {free / 1e9:.1f} free GB")
             _write(path, _decode(images, shape, what), (len(images), *shape))
-    except OSError as error:  # a cache that cannot be written is no reason to stop
-        console.print(
-            f"  {what} images are decoded anew in each epoch, since no cache can be written to {folder()}: {error}",
-            style="yellow",
-            markup=False,
-        )
+    except OSError as error:
+        said = f"{what} images cannot be kept in {folder()}: {error}"
+        if not unchanged:  # a run that is resumed with more room would see other ones
+            raise UserError(f"Shrunk {said}. Make room, or set HF_DATASETS_CACHE to a folder with more.") from error
+        console.print(f"  Decoded {said}. So they are decoded anew in each epoch.", style="yellow", markup=False)
         return None
     console.print(f"  {what} images decoded: {needed / 1e6:.0f} MB in {folder()}", style="dim", markup=False)
     return _open(path)
@@ -141,7 +142,7 @@ def _decode(images: Dataset, shape: tuple[int, int, int], what: str) -> Iterator
             yield array
 
 
-def _shape(images: Dataset, what: str, largest: int) -> tuple[bool, tuple[int, int, int]]:
+def _shape(images: Dataset, what: str, largest: float) -> tuple[bool, tuple[int, int, int]]:
     """Whether the images are kept as they are, and the channels, height and width of the array."""
     found: set[tuple[int, int, int]] = set()
     with ThreadPoolExecutor(THREADS) as pool:
@@ -150,7 +151,7 @@ def _shape(images: Dataset, what: str, largest: int) -> tuple[bool, tuple[int, i
             found.update(*pool.map(_shapes_of, _parts(batch["image"])))
     channels, sizes = max(shape[0] for shape in found), {shape[1:] for shape in found}
     if len(sizes) > 1:
-        edge = min(largest, max(map(max, sizes)))
+        edge = int(min(largest, max(map(max, sizes))))
         return False, (channels, edge, edge)
     height, width = sizes.pop()
     scale = min(1.0, largest / min(height, width))

@@ -8,6 +8,7 @@ import psutil
 import torch
 from accelerate import DistributedType
 from transformers import TrainingArguments
+from transformers.utils import is_torch_tf32_available
 
 from fer_hf.errors import UserError
 from fer_hf.launch import processes
@@ -18,6 +19,9 @@ ONE_CYCLE = "one_cycle"
 
 def training_arguments(train: Train, folder: Path) -> TrainingArguments:
     """`TrainingArguments` whose checkpoints go to `folder`. Raises `UserError` when they contradict one another."""
+    if train.fsdp and "WORLD_SIZE" in os.environ:
+        # `accelerate` looks here before it connects the processes. Checkpoints in shards would hold a pickle.
+        os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}
     device = processes().device.type
     on_gpu = device == "cuda" and not train.passed_through.get("use_cpu")
     precision = train.precision
@@ -39,9 +43,9 @@ def training_arguments(train: Train, folder: Path) -> TrainingArguments:
     if train.fsdp:
         if processes().distributed_type in (DistributedType.NO, DistributedType.MULTI_CPU):  # `accelerate` would not
             raise UserError("train.fsdp needs several GPUs: accelerate launch --multi_gpu --num_processes N.")
-        # transformers 4.57 takes version and format from the environment. Checkpoints in shards would hold a pickle.
-        os.environ |= {"FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}
-        extra["fsdp_config"] = {**extra.get("fsdp_config", {}), "version": 2}
+        if not isinstance(config := extra.get("fsdp_config", {}), dict):
+            raise UserError(f"train.fsdp_config={config!r}: give its keys in the recipe, not a file.")
+        extra["fsdp_config"] = config | {"version": 2}
         extra["fsdp"] = "full_shard auto_wrap" if "warmup_ratio" in known else True
     if train.lr_scheduler_type == "reduce_lr_on_plateau" and train.metric_for_best_model != "loss":
         # torch lowers the rate when a metric stops falling
@@ -57,6 +61,7 @@ def training_arguments(train: Train, folder: Path) -> TrainingArguments:
         "max_grad_norm": train.max_grad_norm,
         "bf16": precision == "bf16",
         "fp16": precision == "fp16",
+        "tf32": (on_gpu and is_torch_tf32_available()) or None,  # None: not asked for
         "seed": train.seed,
         "eval_strategy": "epoch",
         "save_strategy": "steps",
@@ -81,6 +86,6 @@ def training_arguments(train: Train, folder: Path) -> TrainingArguments:
         raise UserError(f"The section `train` of the recipe does not make TrainingArguments: {error}") from error
     if args.device.type == "cpu":  # launchers set one thread; the machine's physical cores are shared by the processes
         allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(1024)
-        cores = min(psutil.cpu_count(logical=False) or 1, len(allowed))
-        torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+        share = (psutil.cpu_count(logical=False) or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        torch.set_num_threads(max(1, min(share, len(allowed))))
     return args

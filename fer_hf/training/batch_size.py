@@ -1,6 +1,7 @@
 """The batch that fits: found by trying, before the first step, and made up for by accumulation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from fer_hf.training.sam import running_statistics_kept
 def batch_that_fits(trainer: Any) -> int:
     """The largest part of a trainer's batch that fits into memory, of all processes; the trainer has been used up."""
     wanted = trainer.args.per_device_train_batch_size
-    found = torch.tensor(largest_that_fits(wanted, partial(_try_step, trainer)), device=trainer.args.device)
+    found = torch.tensor(largest_that_fits(wanted, partial(try_step, trainer)), device=trainer.args.device)
     size = int(trainer.accelerator.gather(found).min())
     if size < wanted and trainer.is_world_process_zero():
         console.print(
@@ -28,18 +29,27 @@ def batch_that_fits(trainer: Any) -> int:
     return size
 
 
-def out_of_memory(trainer: Any) -> UserError:
-    """What to lower."""
+@contextmanager
+def memory_explained(advice: Callable[[], str]) -> Iterator[None]:
+    """Out of memory becomes a `UserError` with `advice`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if should_reduce_batch_size(error):
+            raise UserError(f"Out of memory {advice()}") from error
+        raise
+
+
+def what_to_lower(trainer: Any) -> str:
+    """After "Out of memory ", for who trains or evaluates with this trainer."""
     size, what = trainer.args.per_device_eval_batch_size, "lower train.per_device_eval_batch_size"
     if trainer.model.training:
         size, what = trainer.args.per_device_train_batch_size, "lower train.per_device_train_batch_size"
         if size > 1 and not trainer.is_fsdp_enabled:
             what += ", or set train.auto_find_batch_size=true, which accumulates smaller batches"
     height, width = trainer.eval_transform.spec.size
-    return UserError(
-        f"Out of memory with {size} images of {height} x {width} pixels at once: {what}. A smaller model.image_size "
-        "needs less, too."
-    )
+    images = f"{size} images of {height} x {width} pixels"
+    return f"with {images} at once: {what}. A smaller model.image_size needs less, too."
 
 
 def largest_that_fits(size: int, attempt: Callable[[int], None]) -> int:
@@ -58,7 +68,7 @@ def largest_that_fits(size: int, attempt: Callable[[int], None]) -> int:
     raise AssertionError(size)
 
 
-def _try_step(trainer: Any, size: int) -> None:
+def try_step(trainer: Any, size: int) -> None:
     """Use the memory that a step with `size` images uses, and leave the model as it was.
 
     Forward and backward on the first images, beside what the optimiser keeps (two numbers for each weight, as Adam

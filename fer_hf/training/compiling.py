@@ -42,7 +42,7 @@ def repays(model: nn.Module, sizes: Sequence[tuple[int, int]], images: float) ->
 
 def compiler() -> str | None:
     """The C++ compiler that torch.compile needs, on a GPU too."""
-    return shutil.which(os.environ.get("CXX", "g++"))
+    return shutil.which(os.environ.get("CXX", "g++").split()[0])
 
 
 def should_compile(
@@ -80,7 +80,7 @@ def compiled(model: nn.Module) -> Iterator[None]:
     torch.compiler.reset()  # or the models of earlier trainings in this process count against its limit
     network.compile(dynamic=False)
     try:
-        with torch._dynamo.config.patch(suppress_errors=True):
+        with torch._dynamo.config.patch(suppress_errors=True, recompile_limit=64):
             yield
     finally:
         vars(network).pop("_compiled_call_impl")

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 from datasets import Dataset, DatasetDict
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
@@ -26,7 +25,7 @@ from fer_hf.progress import console
 from fer_hf.recipe import Loss, Recipe, Stage, Train
 from fer_hf.run import Run
 from fer_hf.training.arguments import ONE_CYCLE, training_arguments
-from fer_hf.training.batch_size import batch_that_fits, out_of_memory
+from fer_hf.training.batch_size import batch_that_fits, memory_explained, try_step, what_to_lower
 from fer_hf.training.callbacks import Clock, ExactResume, ProgressLine, SaveOnSigterm
 from fer_hf.training.checkpoints import newest_sound, step_of
 from fer_hf.training.compiling import should_compile
@@ -51,7 +50,7 @@ def fit(recipe: Recipe, splits: DatasetDict, run: Run, resume: bool = False, pro
     labels = tuple(splits["train"].features["label"].names)
     settings = recipe.model.model_dump(exclude={"name", "pretrained"})
     loaded = load_model(recipe.model.name, labels, pretrained=recipe.model.pretrained, **settings)
-    check_sizes(recipe, loaded.model)
+    check_sizes(recipe, loaded.model, ImageSpec.from_processor(loaded.processor).size)
     for number, stage in enumerate(recipe.train.stages):  # all of them, before the first step of the first
         set_trainable(loaded.model, stage.trainable, _key(recipe, number))
         training_arguments(_settings(recipe.train, stage), run.checkpoints)
@@ -129,6 +128,10 @@ class _Fit:
         state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
         if train.auto_find_batch_size:
             self._fit_batch(train, args, state)
+        elif train.progressive_sizes and not state and not train.fsdp:  # the last epochs take the most memory
+            trainer = self._trainer(train, args, train.seed)
+            with memory_explained(lambda: what_to_lower(trainer)):
+                try_step(trainer, args.per_device_train_batch_size)
         self.trainer = trainer = self._trainer(train, args, train.seed + number, self._compile(train, args))
         trainer.clear_leftovers()
         ended = bool(state and _had_ended(state))
@@ -168,10 +171,8 @@ class _Fit:
             size = state.train_batch_size // max(1, args.n_gpu)
         else:
             trainer = self._trainer(train, args, train.seed)
-            try:
+            with memory_explained(lambda: what_to_lower(trainer)):
                 size = batch_that_fits(trainer)
-            except RuntimeError as error:
-                raise (out_of_memory(trainer) if should_reduce_batch_size(error) else error) from None
         args.per_device_train_batch_size = size
         args.gradient_accumulation_steps *= wanted // size
 
@@ -190,12 +191,11 @@ class _Fit:
         sigterm = SaveOnSigterm()
         self.trainer.callback_handler.callbacks.insert(0, sigterm)
         try:
-            self.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            with memory_explained(lambda: what_to_lower(self.trainer)):
+                self.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except RuntimeError as error:  # of a loader whose workers were terminated, as those of an evaluation are
             if sigterm.received:
                 raise TerminatedError("Stopped by SIGTERM: go on from the last checkpoint with --resume.") from error
-            if should_reduce_batch_size(error):
-                raise out_of_memory(self.trainer) from error
             raise
         except TerminatedError as error:
             raise error.with_traceback(None) from None  # or its frames hold on to the loader, whose workers end late

@@ -17,13 +17,14 @@ def batches(recipe: Recipe, data: Dataset, spec: ImageSpec, training: bool = Fal
     """Batches of images that are decoded once, and lie on the GPU where they take no more than a quarter of it.
 
     Those of training are as large as the smallest random crop needs them; those of evaluation as they are, and decoded
-    anew each time where they are larger than that, or of many sizes.
+    anew each time where they are of many sizes.
     """
     soft = training and recipe.loss.soft_labels
-    largest = math.ceil(max(spec.size) / math.sqrt(min(1.0, recipe.augment.crop_scale[0])))
-    exact = not (training and recipe.augment.enabled)
+    largest = None
+    if training and recipe.augment.enabled:
+        largest = math.ceil(max(spec.size) / math.sqrt(min(1.0, recipe.augment.crop_scale[0])))
     with processes().local_main_process_first():  # the others find what it has written
-        array = decoded(data, "training" if training else "validation", largest, exact)
+        array = decoded(data, "training" if training else "validation", largest)
     if array is None:
         return FaceDataset(data, soft)
     pixels, device = torch.from_numpy(array), processes().device
@@ -46,13 +47,13 @@ def train_transform(
 
 
 @torch.no_grad()
-def check_sizes(recipe: Recipe, model: nn.Module) -> None:
-    """Refuse sizes of training images that the model cannot take, such as any but its own of a ViT."""
+def check_sizes(recipe: Recipe, model: nn.Module, own: tuple[int, int]) -> None:
+    """Refuse sizes of training images that are not below the model's own, or that it cannot take, such as a ViT any."""
+    key = f"train.progressive_sizes ({recipe.where('train.progressive_sizes')})"
     for size in recipe.train.progressive_sizes:
+        if size >= min(own):
+            raise UserError(f"{key}: {size} is not below the {own[0]} x {own[1]} pixels of the model, which come last.")
         try:
             model.eval()(pixel_values=torch.zeros(1, 3, size, size))
         except (RuntimeError, ValueError, AssertionError) as error:
-            where = recipe.where("train.progressive_sizes")
-            raise UserError(
-                f"train.progressive_sizes ({where}): {recipe.model.name} takes no images of {size} pixels: {error}"
-            ) from error
+            raise UserError(f"{key}: {recipe.model.name} takes no images of {size} pixels: {error}") from error

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 from transformers import PreTrainedModel, Trainer
 
-from fer_hf.errors import FerError, UserError
+from fer_hf.errors import FerError, TerminatedError, UserError
 from fer_hf.images import EvalTransform, TrainTransform
 from fer_hf.models.load import save_model
 from fer_hf.run import move_into_place
@@ -221,7 +221,8 @@ class FerTrainer(Trainer):
     def _finite(self, loss: Tensor) -> Tensor:
         """The loss, looked at; on a GPU only when it is logged, since whoever looks waits until the step is done."""
         step = self.state.global_step + 1
-        if (not loss.is_cuda or step % self.args.logging_steps == 0) and not math.isfinite(loss.item()):
+        looked_at = loss.device.type == "cpu" or step % self.args.logging_steps == 0
+        if looked_at and not math.isfinite(loss.item()):
             raise self._diverged(f"the loss of step {step} is {loss.item()}")
         return loss
 
@@ -328,21 +329,26 @@ class FerTrainer(Trainer):
 
     def finish_saving(self) -> None:
         """Wait until the last checkpoint is in its place."""
-        writing, self._writing = self._writing, None
         try:
-            if writing:
-                writing.result()
+            if self._writing:
+                self._writing.result()
         except Exception as error:
             raise self._not_saved("the last checkpoint", error) from error
         finally:
-            if self.args.should_save:
-                shutil.rmtree(self._staging, ignore_errors=True)
+            if not self._writing or self._writing.done():  # after Ctrl-C it goes on, and Python waits for it
+                self._writing = None
+                if self.args.should_save:
+                    shutil.rmtree(self._staging, ignore_errors=True)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """The Trainer's; when it returns, or fails, what it has saved is in its place."""
         try:
             with compiled(self.model) if self.compile else nullcontext():
                 return super().train(*args, **kwargs)
+        except TerminatedError:  # a launcher kills the others soon after the first has ended
+            self.finish_saving()
+            self.accelerator.wait_for_everyone()
+            raise
         finally:
             self.finish_saving()
 

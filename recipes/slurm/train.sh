@@ -6,7 +6,8 @@
 #   no GPU:         sbatch --gres=none recipes/slurm/train.sh my_recipe.yaml ...
 # Each process takes one GPU of those its node has for the job (so --gres, not --gpus-per-task); the batch size of a
 # recipe is that of one process. Several nodes need this folder, the faces and the environment on a disk they share.
-# Add what your cluster asks for (--time, --partition, --account), or copy this file and edit it.
+# Add what your cluster asks for (--time, --partition, --account), or copy this file and edit it. Where nodes do not find
+# one another, export NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME, the network that they share.
 #
 # 90 seconds before the time limit training gets SIGTERM, as it does when the job is preempted. It saves a checkpoint
 # and ends with exit code 143; the job then goes back into the queue, and later on where it stopped, in the same run

@@ -38,7 +38,6 @@ from fer_hf.models.load import load_model
 from fer_hf.recipe import Recipe
 from fer_hf.recipe_file import validate_recipe
 from fer_hf.run import Run, environment
-from fer_hf.training.arguments import training_arguments
 from fer_hf.training.fit import _Fit
 from fer_hf.training.profile import Profile
 
@@ -78,6 +77,7 @@ def take_turns(asked: argparse.Namespace) -> dict[str, list[float]]:
         pipes[name], theirs = context.Pipe()
         processes.append(context.Process(target=work, args=(name, asked, theirs), daemon=True))
         processes[-1].start()
+        theirs.close()  # so that we hear when it has ended
     times: dict[str, list[float]] = {name: [] for name in WAYS}
     for number in range(-WARM_UP, asked.steps):
         for name in random.sample(sorted(WAYS), len(WAYS)):
@@ -159,9 +159,8 @@ def our_trainer(recipe: Recipe, asked: argparse.Namespace, folder: str) -> Train
         keep_memory()
     loaded = load_model(recipe.model.name, LABELS, pretrained=False, image_size=recipe.model.image_size)
     fitting = _Fit(recipe, load(recipe).splits, Run(Path(folder)), loaded, resume=False)
-    args = training_arguments(recipe.train, Path(folder))
+    args = fitting._arguments(recipe.train, Path(folder), 0)
     args.eval_strategy = args.save_strategy = "no"
-    args.dataloader_pin_memory = False
     return fitting._trainer(recipe.train, args, 0, asked.compile)
 
 

@@ -102,6 +102,21 @@ def test_out_of_memory_says_what_to_lower(splits, tmp_path, room, training, what
         train(tmp_path, splits)
 
 
+def test_memory_for_the_largest_images_is_tried_first(splits, tmp_path, monkeypatch):
+    sizes, compute_loss = [], FerTrainer.compute_loss
+
+    def limited(self, model, inputs, *args, **kwargs):
+        sizes.append(inputs["pixel_values"].shape[-1])
+        if sizes[-1] > 24:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return compute_loss(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(FerTrainer, "compute_loss", limited)
+    with pytest.raises(UserError, match="Out of memory with 12 images of 32 x 32 pixels"):
+        train(tmp_path, splits, progressive_sizes=[24], num_train_epochs=2)
+    assert sizes == [32]
+
+
 def test_not_even_one_image(splits, tmp_path, room):
     room[True] = 0
     with pytest.raises(UserError, match=r"train\.per_device_train_batch_size"):

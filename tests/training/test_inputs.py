@@ -9,6 +9,7 @@ from PIL import Image as Pillow
 
 from fer_hf.data import cache
 from fer_hf.emotions import LABEL_SETS
+from fer_hf.errors import UserError
 from fer_hf.images import ImageSpec
 from fer_hf.models.load import load_model
 from fer_hf.recipe_file import validate_recipe
@@ -54,3 +55,10 @@ def test_images_are_kept_as_large_as_the_smallest_crop_needs_them(tmp_path, monk
     )
     assert batches(recipe, split(0), spec, training=True).pixels.shape == (14, 3, 64, 64)
     assert batches(recipe, split(0), spec).pixels is None  # evaluation looks at them as they are
+
+
+def test_sizes_grow_towards_the_models_own(tmp_path):
+    splits = DatasetDict(train=split(0), validation=split(1))
+    recipe = validate_recipe(BASE | {"train": BASE["train"] | {"progressive_sizes": [32], "num_train_epochs": 2}})
+    with pytest.raises(UserError, match="32 is not below the 32 x 32 pixels"):
+        fit(recipe, splits, Run(tmp_path))
