@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
-# Before any library reads them: no test may wait for a network, and small models are fastest on few threads.
+# Before any library reads them: no test may wait for a network, nor for the threads of another process.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
+    worker, workers = int(os.environ["PYTEST_XDIST_WORKER"][2:]), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[worker::workers] or cores)
 sys.path.insert(0, str(Path(__file__).parent))
 
 from hub_server import hub  # noqa: F401

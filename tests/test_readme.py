@@ -66,7 +66,7 @@ def test_it_opens_with_the_two_commands():
     first, second = BASH[:2]
     assert first == "python3 -m venv .venv && .venv/bin/pip install -q '.[onnx]' && .venv/bin/fer-hf quickstart\n"
     assert second.startswith("python3 -m venv .venv && .venv/bin/pip install -q '.[onnx,dev]' && ")
-    assert second.endswith(".venv/bin/python -m pytest -q\n")
+    assert second.endswith(".venv/bin/python -m pytest -q -n logical\n")
 
 
 @pytest.mark.export
