@@ -270,7 +270,7 @@ class TrainTransform:
     def _transform(self, images: Tensor, u: Tensor, size: tuple[int, int]) -> Tensor:
         if min(images.shape[-2:]) > 2 * max(size):  # the grid samples four neighbours: large images are shrunk first
             images = tv.resize(images, [2 * max(size)], antialias=True)
-        grid = F.affine_grid(self._theta(u, *images.shape[-2:]), [len(images), 1, *size], align_corners=False)
+        grid = _grid(self._theta(u, *images.shape[-2:]), size)
         x = F.grid_sample(images.float() / 255, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
         return self._erase(normalise(self._jitter(x, u), self.spec), u)
 
@@ -312,6 +312,13 @@ class TrainTransform:
         inside_y = _inside(top, h, x.shape[-2]).view(len(x), 1, -1, 1)
         chosen = (u[:, 13] < self.erasing).view(-1, 1, 1, 1)
         return x.masked_fill(inside_x & inside_y & chosen, 0.0)
+
+
+def _grid(theta: Tensor, size: tuple[int, int]) -> Tensor:
+    """`F.affine_grid` without its matrix product, which would be done in TF32 on a GPU: `(B, h, w, 2)`."""
+    height, width = ((torch.arange(n, device=theta.device) + 0.5) * (2 / n) - 1 for n in size)
+    of_x, of_y, shift = theta[:, None, None].unbind(-1)  # (B, 1, 1, 2) each
+    return of_x * width[:, None] + of_y * height[:, None, None] + shift
 
 
 def _between(u: Tensor, low: float, high: float) -> Tensor:

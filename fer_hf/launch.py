@@ -2,7 +2,8 @@
 
 import ctypes
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import torch
@@ -20,6 +21,17 @@ def processes() -> PartialState:
     """
     asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
     return PartialState(cpu=asked or not torch.accelerator.is_available(), timeout=PATIENCE)
+
+
+@contextmanager
+def tf32() -> Iterator[None]:
+    """Meanwhile, multiply float32 matrices in TF32 on GPUs that have it: several times faster, to ten bits."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def keep_memory() -> None:

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from fer_hf.errors import UserError
-from fer_hf.images import EvalTransform, FaceDataset, ImageSpec, TrainTransform, to_uint8
+from fer_hf.images import EvalTransform, FaceDataset, ImageSpec, TrainTransform, _grid, to_uint8
 
 TIMM = {"input_size": [3, 224, 224], "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 PROCESSORS = {
@@ -137,6 +137,12 @@ def test_all_settings_off_is_a_plain_resize():
     spec = ImageSpec((48, 48), (48, 48), SPEC.interpolation, SPEC.mean, SPEC.std)
     plain = TrainTransform(spec, 8, 0, **NOTHING)(BATCH, INDEX, 0)
     assert torch.allclose(plain, EvalTransform(spec)(BATCH), atol=1e-5)
+
+
+def test_the_sampling_grid_is_that_of_torch():
+    theta = torch.randn(4, 2, 3)
+    expected = torch.nn.functional.affine_grid(theta, [4, 1, 5, 7], align_corners=False)
+    torch.testing.assert_close(_grid(theta, (5, 7)), expected)
 
 
 def test_flip_mirrors():

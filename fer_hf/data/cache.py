@@ -45,26 +45,25 @@ def folder() -> Path:
     return Path(datasets.config.HF_DATASETS_CACHE) / "fer_hf_decoded"
 
 
-def decoded(data: Dataset, what: str, largest: int | None = None) -> Array | None:
+def decoded(data: Dataset, what: str, largest: float = math.inf) -> Array | None:
     """The column `image` as uint8 `(N, C, H, W)`, C being 1 where all images are grey.
 
     Images of one size keep it, unless their shorter edge is above `largest`: then they are shrunk to that. Images of
-    many sizes become squares, whatever their shape, of the longest edge among them or of `largest`; where `largest` is
-    None they stay as they are, and None is returned.
+    many sizes become squares, whatever their shape, of the longest edge among them or of `largest`; where that is
+    infinite they stay as they are, and None is returned.
 
     `what` names the images in the terminal. When the disk has no room, None is returned and said, for images that are
     the same when they are decoded anew. For others, and for an image that cannot be read, raises `UserError`.
     """
     images = data.select_columns(["id", "image"]).cast_column("image", Image(decode=False))
     key = f"{fingerprint(images)}-v{VERSION}"
-    limit = math.inf if largest is None else largest
     whole, changed = folder() / f"{key}.npy", folder() / f"{key}-{largest}.npy"
-    if (array := _open(whole)) is not None and min(array.shape[2:]) <= limit:
+    if (array := _open(whole)) is not None and min(array.shape[2:]) <= largest:
         return array
     if (array := _open(changed)) is not None:
         return array
-    unchanged, shape = _shape(images, what, limit)
-    if not unchanged and largest is None:
+    unchanged, shape = _shape(images, what, largest)
+    if not unchanged and math.isinf(largest):
         return None
     path = whole if unchanged else changed
     needed = len(images) * math.prod(shape)

@@ -8,7 +8,6 @@ import psutil
 import torch
 from accelerate import DistributedType
 from transformers import TrainingArguments
-from transformers.utils import is_torch_tf32_available
 
 from fer_hf.errors import UserError
 from fer_hf.launch import processes
@@ -61,7 +60,6 @@ def training_arguments(train: Train, folder: Path) -> TrainingArguments:
         "max_grad_norm": train.max_grad_norm,
         "bf16": precision == "bf16",
         "fp16": precision == "fp16",
-        "tf32": (on_gpu and is_torch_tf32_available()) or None,  # None: not asked for
         "seed": train.seed,
         "eval_strategy": "epoch",
         "save_strategy": "steps",
@@ -84,6 +82,7 @@ def training_arguments(train: Train, folder: Path) -> TrainingArguments:
         args = TrainingArguments(**(settings | extra))
     except (TypeError, ValueError) as error:
         raise UserError(f"The section `train` of the recipe does not make TrainingArguments: {error}") from error
+    args._n_gpu = min(args.n_gpu, 1)  # a process has one; with several the Trainer makes threads, which lose autocast
     if args.device.type == "cpu":  # launchers set one thread; the machine's physical cores are shared by the processes
         allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(1024)
         share = (psutil.cpu_count(logical=False) or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

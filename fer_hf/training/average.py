@@ -33,14 +33,15 @@ class WeightAverage(TrainerCallback):
     def in_place_of(self, model: nn.Module) -> Iterator[None]:
         """Inside, `model` has the averaged weights; at the end exactly its own again."""
         own = {name: value.clone() for name, value in model.state_dict().items()}
-        model.load_state_dict(self.average.module.state_dict())
+        model.load_state_dict(self.state_dict())
         try:
             yield
         finally:
             model.load_state_dict(own)
 
-    def save(self, checkpoint: Path) -> None:
-        torch.save(self.average.module.state_dict(), checkpoint / FILE)
+    def state_dict(self) -> dict[str, Any]:
+        """The averaged weights by name: what a checkpoint keeps in `FILE`."""
+        return self.average.module.state_dict()
 
     def load(self, checkpoint: Path, device: torch.device) -> None:
         self.average.to(device)

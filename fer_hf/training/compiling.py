@@ -1,14 +1,12 @@
 """torch.compile: where it repays the time it takes, and for how long a network is compiled."""
 
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import TrainingArguments
 
 from fer_hf.errors import UserError
 from fer_hf.launch import processes
@@ -31,7 +29,8 @@ def repays(model: nn.Module, sizes: Sequence[tuple[int, int]], images: float) ->
     """
     layers = [module for module in model.modules() if not [*module.children()]]
     depthwise = any(isinstance(layer, nn.Conv2d) and layer.groups > 1 for layer in layers)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    # On a CPU only this attention is counted; so a run that is resumed, whose model lies there, comes to the same.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         for size in sizes:
             model.eval()(torch.zeros(1, 3, *size, device=next(model.parameters()).device))
     passes = 3 if all(parameter.requires_grad for parameter in model.parameters()) else 1  # backward takes two
@@ -40,34 +39,32 @@ def repays(model: nn.Module, sizes: Sequence[tuple[int, int]], images: float) ->
     return (seconds, saved) if saved > 2 * COMPILING * len(layers) * len(sizes) else None
 
 
-def compiler() -> str | None:
-    """The C++ compiler that torch.compile needs, on a GPU too."""
-    return shutil.which(os.environ.get("CXX", "g++").split()[0])
+def fault(device: torch.device) -> str | None:
+    """Why `torch.compile` does not work here, such as for want of a compiler; None when it does. Found by trying."""
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(8, device=device))
+    except Exception as error:  # of compilers, drivers and headers, each in a class of its own
+        return str(getattr(error, "inner_exception", error)).strip().splitlines()[0]
+    return None
 
 
 def should_compile(
-    asked: bool | str, model: nn.Module, sizes: Sequence[tuple[int, int]], images: float, args: TrainingArguments
+    asked: bool | str, model: nn.Module, sizes: Sequence[tuple[int, int]], images: float, device: torch.device
 ) -> bool:
-    """What `train.torch_compile` comes to; `auto` says so where it is yes. Raises `UserError` where it cannot be done.
-
-    Copies of one process on several GPUs (`DataParallel`) would share what was compiled for the first.
-    """
-    several = args.n_gpu > 1
+    """What `train.torch_compile` comes to; of `auto`, the terminal says so. Raises `UserError` where it cannot be."""
     if asked != "auto":
-        if asked and not compiler():
-            raise UserError("train.torch_compile=true needs a C++ compiler: install g++, or set CXX to another.")
-        if asked and several:
-            raise UserError("train.torch_compile=true needs a process for each GPU: use accelerate launch.")
+        if asked and (reason := fault(device)):
+            raise UserError(f"train.torch_compile=true does not work here: {reason}")
         return bool(asked)
-    if args.device.type != "cuda" or several or not compiler():
+    estimate = repays(model, sizes, images) if device.type == "cuda" else None
+    if not estimate:
         return False
-    estimate = repays(model, sizes, images)
-    if estimate and processes().is_main_process:
-        seconds, saved = (round(part / 60) or 1 for part in estimate)
-        console.print(
-            f"  network compiled: of about {seconds} min of training it saves about {saved}", style="dim", markup=False
-        )
-    return bool(estimate)
+    minutes, saved = (round(part / 60) or 1 for part in estimate)
+    reason = fault(device)
+    said = f"not compiled: {reason}" if reason else f"compiled: of about {minutes} min of training it saves {saved}"
+    if processes().is_main_process:
+        console.print(f"  network {said}", style="dim", markup=False)
+    return not reason
 
 
 @contextmanager

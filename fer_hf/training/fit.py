@@ -126,12 +126,8 @@ class _Fit:
         args = self._arguments(train, folder, number)
         checkpoint = _checkpoint_to_resume(folder, args) if self.resume else None
         state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
-        if train.auto_find_batch_size:
-            self._fit_batch(train, args, state)
-        elif train.progressive_sizes and not state and not train.fsdp:  # the last epochs take the most memory
-            trainer = self._trainer(train, args, train.seed)
-            with memory_explained(lambda: what_to_lower(trainer)):
-                try_step(trainer, args.per_device_train_batch_size)
+        if train.auto_find_batch_size or (train.progressive_sizes and not train.fsdp):
+            self._try_batch(train, args, state)
         self.trainer = trainer = self._trainer(train, args, train.seed + number, self._compile(train, args))
         trainer.clear_leftovers()
         ended = bool(state and _had_ended(state))
@@ -142,6 +138,9 @@ class _Fit:
         if number == 0 and trainer.is_world_process_zero():
             for note in self.loaded.notes:
                 console.print(f"  {note}", style="dim", markup=False)
+            gpus = torch.cuda.device_count() if args.device.type == "cuda" else 1
+            if args.world_size < gpus:
+                console.print(f"  {gpus} GPUs are here: accelerate launch --multi_gpu uses them all", style="dim")
         if several and trainer.is_world_process_zero():
             total = sum(p.numel() for p in self.loaded.model.parameters())
             size = f"{learning / 1e6:.2f} M of {total / 1e6:.2f} M weights" + (", ended before" if ended else "")
@@ -164,15 +163,21 @@ class _Fit:
             args.data_seed = train.seed + number
         return args
 
-    def _fit_batch(self, train: Train, args: TrainingArguments, state: TrainerState | None) -> None:
-        """A batch that fits into memory, and accumulation for the rest; on a resume those of the checkpoint."""
-        wanted = args.per_device_train_batch_size
+    def _try_batch(self, train: Train, args: TrainingArguments, state: TrainerState | None) -> None:
+        """Find now, not in a later epoch of larger images, whether a batch fits into memory.
+
+        With `auto_find_batch_size` it becomes one that does, accumulated; on a resume the one of the checkpoint.
+        """
+        wanted = size = args.per_device_train_batch_size
         if state:
-            size = state.train_batch_size // max(1, args.n_gpu)
+            size = state.train_batch_size
         else:
             trainer = self._trainer(train, args, train.seed)
             with memory_explained(lambda: what_to_lower(trainer)):
-                size = batch_that_fits(trainer)
+                if train.auto_find_batch_size:
+                    size = batch_that_fits(trainer)
+                else:
+                    try_step(trainer, wanted)
         args.per_device_train_batch_size = size
         args.gradient_accumulation_steps *= wanted // size
 
@@ -182,7 +187,7 @@ class _Fit:
         if steps > 0:
             images = steps * args.gradient_accumulation_steps * args.train_batch_size
         sizes = [(size, size) for size in train.progressive_sizes] + [self.spec.size]
-        return not train.fsdp and should_compile(train.torch_compile, self.loaded.model, sizes, images, args)
+        return not train.fsdp and should_compile(train.torch_compile, self.loaded.model, sizes, images, args.device)
 
     def _run(self, train: Train, checkpoint: Path | None) -> None:
         progress = self._add_callbacks(train, checkpoint)

@@ -20,7 +20,7 @@ def batches(recipe: Recipe, data: Dataset, spec: ImageSpec, training: bool = Fal
     anew each time where they are of many sizes.
     """
     soft = training and recipe.loss.soft_labels
-    largest = None
+    largest = math.inf
     if training and recipe.augment.enabled:
         largest = math.ceil(max(spec.size) / math.sqrt(min(1.0, recipe.augment.crop_scale[0])))
     with processes().local_main_process_first():  # the others find what it has written

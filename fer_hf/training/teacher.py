@@ -21,10 +21,10 @@ class Teacher:
     def __init__(self, name: str, labels: Sequence[str], spec: ImageSpec, device: torch.device, key: str):
         loaded = load_model(name)
         try:
-            self.rows = align(loaded.label_names, labels)
+            self.rows = torch.tensor(align(loaded.label_names, labels), device=device)
         except LabelError as error:
             raise UserError(f"{key}: the teacher has other labels than the student. {error}") from error
-        self.model = loaded.model.eval().requires_grad_(False).to(device)
+        self.model = loaded.model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
         self.spec = ImageSpec.from_processor(loaded.processor)
         self.mean, self.std = (torch.tensor(x, device=device).view(1, 3, 1, 1) for x in (spec.mean, spec.std))
 

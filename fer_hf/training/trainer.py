@@ -5,6 +5,7 @@ schedules, accumulation, mixed precision, distribution) is the Trainer's own.
 """
 
 import math
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -16,15 +17,19 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from accelerate.utils import DDPCommunicationHookType
+from accelerate.utils import DDPCommunicationHookType, recursively_apply
 from torch import Tensor
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.optim.lr_scheduler import OneCycleLR
 from transformers import PreTrainedModel, Trainer
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from fer_hf.errors import FerError, TerminatedError, UserError
 from fer_hf.images import EvalTransform, TrainTransform
+from fer_hf.launch import tf32
 from fer_hf.models.load import save_model
 from fer_hf.run import move_into_place
+from fer_hf.training.average import FILE as AVERAGE
 from fer_hf.training.average import WeightAverage
 from fer_hf.training.checkpoints import STAGING, publish
 from fer_hf.training.compiling import compiled
@@ -40,6 +45,11 @@ def _start_worker(initialise: Callable[[int], None] | None, worker: int) -> None
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if initialise:
         initialise(worker)
+
+
+def on_cpu(state: Any) -> Any:
+    """A copy of the tensors in a state dict, in memory of the CPU: what they are now, whatever training does next."""
+    return recursively_apply(lambda tensor: tensor.detach().to("cpu", copy=True), state)
 
 
 class FerTrainer(Trainer):
@@ -95,6 +105,8 @@ class FerTrainer(Trainer):
         self.model: PreTrainedModel
         self.train_transform, self.eval_transform = train_transform, eval_transform
         self.processor, self.best_model, self.best_before = processor, best_model, best_before
+        self._aside = best_model.with_name(f".{best_model.name}")  # where the best model is written first
+        self._staging = Path(str(self.args.output_dir)) / STAGING  # and checkpoints
         self.train_loss, self.parameter_groups = train_loss, parameter_groups
         self.sampler, self.mix = sampler, mix
         self.teacher, self.teacher_weight, self.temperature = teacher, teacher_weight, temperature
@@ -107,11 +119,17 @@ class FerTrainer(Trainer):
         self.frozen = frozen_batch_norms(self.model)
         self._writer = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
+        self._to_write: list[Callable[[], object]] | None = None  # the parts of the checkpoint that is being made
         self.average = WeightAverage(self.model, ema_decay) if ema_decay else None
         if self.average:
             self.add_callback(self.average)
         if self.is_fsdp_enabled:
             name_blocks(self.model)
+            if self.args.bf16:  # accelerate would add gradients up in bf16, too
+                plugin: Any = self.accelerator.state.fsdp_plugin
+                plugin.mixed_precision_policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, torch.float32)
+        if self.args.device.type == "cuda":  # each process drops other features; samplers draw on the CPU
+            torch.cuda.manual_seed(self.args.seed + self.args.process_index)
         # Our loss is a mean over the batch: the Trainer has to divide it by the accumulation steps.
         self.model_accepts_loss_kwargs = False
         if self.args.device.type == "cpu":
@@ -273,26 +291,15 @@ class FerTrainer(Trainer):
         weights = self.accelerator.get_state_dict(self.model) if self.is_fsdp_enabled else None  # from all processes
         if not self.args.should_save:
             return
-        aside = self._aside
         try:
-            save_model(self.accelerator.unwrap_model(self.model), self.processor, aside, weights)
+            save_model(self.accelerator.unwrap_model(self.model), self.processor, self._aside, weights)
             self.best_model.mkdir(exist_ok=True)
-            for path in sorted(aside.iterdir(), key=lambda p: p.suffix == ".safetensors"):
+            for path in sorted(self._aside.iterdir(), key=lambda p: p.suffix == ".safetensors"):
                 move_into_place(path, self.best_model / path.name)
         except Exception as error:
             raise self._not_saved("the best model", error) from error
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
-
-    @property
-    def _aside(self) -> Path:
-        """Where the best model is written first."""
-        return self.best_model.with_name(f".{self.best_model.name}")
-
-    @property
-    def _staging(self) -> Path:
-        """Where checkpoints are written first."""
-        return Path(str(self.args.output_dir)) / STAGING
+            shutil.rmtree(self._aside, ignore_errors=True)
 
     def clear_leftovers(self) -> None:
         """Remove what a killed process was writing. All processes call this."""
@@ -311,21 +318,48 @@ class FerTrainer(Trainer):
         return str(self._staging)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Let the Trainer write into a staging folder; it is sealed and renamed into place while training goes on."""
+        """The Trainer's, into a staging folder that is sealed and renamed into place.
+
+        What is large is copied now, and written while training goes on, one checkpoint at a time.
+        """
         self.finish_saving()
         self.accelerator.wait_for_everyone()  # before a process writes into the staging folder that the first clears
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
             raise self._diverged(f"after step {self.state.global_step} there are weights that are not finite")
+        staged = self._staging / f"checkpoint-{self.state.global_step}"
+        self._to_write = to_write = []
         try:
             super()._save_checkpoint(model, trial)
-            staged = self._staging / f"checkpoint-{self.state.global_step}"
             if self.average and self.args.should_save:
-                self.average.save(staged)
+                to_write.append(partial(torch.save, on_cpu(self.average.state_dict()), staged / AVERAGE))
         except Exception as error:
             raise self._not_saved(f"checkpoint-{self.state.global_step}", error) from error
+        finally:
+            self._to_write = None
         self.accelerator.wait_for_everyone()  # every process has written its random state
+
+        def write() -> None:
+            for part in to_write:
+                part()
+            publish(staged, self._staging.parent, self.args.save_total_limit)
+
         if self.args.should_save:
-            self._writing = self._writer.submit(publish, staged, self._staging.parent, self.args.save_total_limit)
+            self._writing = self._writer.submit(write)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """The Trainer's; of a checkpoint, later, and of the weights as they are now."""
+        if self._to_write is None or self.is_fsdp_enabled:  # which is written by all processes together
+            return super()._save(output_dir, state_dict)
+        os.makedirs(str(output_dir), exist_ok=True)
+        self._to_write.append(partial(super()._save, output_dir, on_cpu(self.model.state_dict())))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """The Trainer's; later, and as they are now."""
+        if self._to_write is None or self.is_fsdp_enabled:
+            return super()._save_optimizer_and_scheduler(output_dir)
+        if self.args.should_save:
+            for name, part in ((OPTIMIZER_NAME, self.optimizer), (SCHEDULER_NAME, self.lr_scheduler)):
+                self._to_write.append(partial(torch.save, on_cpu(part.state_dict()), os.path.join(output_dir, name)))
 
     def finish_saving(self) -> None:
         """Wait until the last checkpoint is in its place."""
@@ -342,8 +376,9 @@ class FerTrainer(Trainer):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """The Trainer's; when it returns, or fails, what it has saved is in its place."""
+        on_gpu = self.args.device.type == "cuda" and self.args.tf32 is None  # else somebody has decided
         try:
-            with compiled(self.model) if self.compile else nullcontext():
+            with tf32() if on_gpu else nullcontext(), compiled(self.model) if self.compile else nullcontext():
                 return super().train(*args, **kwargs)
         except TerminatedError:  # a launcher kills the others soon after the first has ended
             self.finish_saving()

@@ -1,6 +1,9 @@
 """torch.compile in whole trainings, and the estimate of whether it is worth it."""
 
-from types import SimpleNamespace
+import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 import timm
@@ -18,7 +21,7 @@ from fer_hf.training import compiling
 from fer_hf.training.compiling import repays, should_compile
 from fer_hf.training.fit import fit
 
-needs_a_compiler = pytest.mark.skipif(not compiling.compiler(), reason="needs a C++ compiler: apt-get install g++")
+needs_a_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler: apt-get install g++")
 
 
 def flat(folder) -> torch.Tensor:
@@ -28,8 +31,9 @@ def flat(folder) -> torch.Tensor:
 
 
 @needs_a_compiler
-def test_compiled_it_learns_the_same(tmp_path, capfd):
+def test_compiled_it_learns_the_same(tmp_path, monkeypatch):
     """Whole batches alone are compiled: the short last one and those of evaluation run as they are."""
+    monkeypatch.setattr(compiling, "fault", lambda device: None)  # which compiles something, too
     splits = toy.load(train=4, validation=2, test=1, size=32)  # 28 images: 3 steps of 8, one of 4
     seen = []
     runs = {}
@@ -66,22 +70,36 @@ def test_a_long_training_repays_compiling_and_a_short_one_does_not():
     assert repays(model, large, 10**8)[0] == pytest.approx(seconds / 3)
 
 
-def test_it_is_refused_where_it_cannot_be_and_left_out_where_nobody_asked(monkeypatch):
+def test_it_is_refused_where_it_cannot_be_and_left_out_where_nobody_asked(monkeypatch, capfd):
     model = timm.create_model("mobilenetv3_small_050", num_classes=7)
+    reasons: list[str | None] = [None]
+    monkeypatch.setattr(compiling, "fault", lambda device: reasons[-1])
 
-    def decided(asked, device="cuda", n_gpu=1):
-        args = SimpleNamespace(device=torch.device(device), n_gpu=n_gpu)
-        return should_compile(asked, model, [(224, 224)], 10**8, args)
+    def decided(asked, device="cuda"):
+        return should_compile(asked, model, [(224, 224)], 10**8, torch.device(device))
 
-    monkeypatch.setattr(compiling, "compiler", lambda: "g++")
     assert decided("auto")
+    assert "network compiled: of about" in capfd.readouterr().err
     assert not decided(False)
-    assert not decided("auto", n_gpu=2)
     assert not decided("auto", device="cpu")  # where it gains nothing
     assert decided(True, device="cpu")
-    with pytest.raises(UserError, match="a process for each GPU"):
-        decided(True, n_gpu=2)
-    monkeypatch.setattr(compiling, "compiler", lambda: None)
+    reasons.append("no compiler")
     assert not decided("auto")
-    with pytest.raises(UserError, match=r"train\.torch_compile=true needs a C\+\+ compiler"):
+    assert "network not compiled: no compiler" in capfd.readouterr().err
+    with pytest.raises(UserError, match=r"train\.torch_compile=true does not work here: no compiler"):
         decided(True)
+
+
+def test_a_missing_compiler_is_found_out_by_trying():
+    code = "import torch; from fer_hf.training.compiling import fault; print(fault(torch.device('cpu')))"
+    env = os.environ | {"CXX": "no-such-compiler", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert "no-such-compiler" in done.stdout
+
+
+def test_attention_is_counted_on_a_cpu_too():
+    """Where torch counts none of its fused attention: a resume would come to another conclusion than a GPU."""
+    fused = timm.create_model("test_vit", num_classes=7)
+    for block in (by_hand := timm.create_model("test_vit", num_classes=7)).blocks:
+        block.attn.fused_attn = False
+    assert repays(fused, [(160, 160)], 10**12) == repays(by_hand, [(160, 160)], 10**12)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 import torch
 from datasets import DatasetDict
 from sklearn.utils.class_weight import compute_class_weight
+from transformers import TrainingArguments
 
 import fer_hf.training.fit as fitting
 from fer_hf.data import toy
@@ -161,10 +163,11 @@ def test_disk_full_while_saving_keeps_the_last_checkpoint(splits, tmp_path, monk
     assert not (run.checkpoints / ".staging").exists()
 
 
-def test_training_goes_on_while_a_checkpoint_is_sealed(splits, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("owner", "name"), [(trainer.Trainer, "_save"), (trainer, "publish")])
+def test_training_goes_on_while_a_checkpoint_is_written_and_sealed(whole, splits, tmp_path, monkeypatch, owner, name):
+    """It holds what was so when it was due, not what training has made of it since."""
     losses, went_on = [], []
-    classification_loss = fitting.classification_loss
-    publish = trainer.publish
+    classification_loss, write = fitting.classification_loss, getattr(owner, name)
 
     def counted(*args):
         losses.append(1)
@@ -175,14 +178,18 @@ def test_training_goes_on_while_a_checkpoint_is_sealed(splits, tmp_path, monkeyp
         while len(losses) == before and not went_on and time.monotonic() < deadline:
             time.sleep(0.01)
         went_on.append(len(losses) > before)
-        publish(*args)
+        return write(*args)
 
     monkeypatch.setattr(fitting, "classification_loss", counted)
-    monkeypatch.setattr(trainer, "publish", waits_for_a_step)
+    monkeypatch.setattr(owner, name, waits_for_a_step)
     run = new_run(tmp_path / "run")
     fit(recipe(), splits, run)
     assert went_on[0]
-    assert len(checkpoints(run.checkpoints)) == len(went_on) > 2
+    written, expected = checkpoints(run.checkpoints), checkpoints(whole.checkpoints)
+    assert len(written) == len(went_on) == len(expected)
+    for path, other in zip(written, expected, strict=True):
+        for file in ("model.safetensors", "optimizer.pt", "scheduler.pt"):
+            assert (path / file).read_bytes() == (other / file).read_bytes()
 
 
 def test_disk_full_while_sealing_keeps_the_last_checkpoint(splits, tmp_path, monkeypatch):
@@ -297,6 +304,20 @@ def test_every_field_of_training_arguments_passes_through(tmp_path):
     assert training_arguments(recipe(warmup_steps=7).train, tmp_path).get_warmup_steps(100) == 7
     with pytest.raises(UserError, match="does not make TrainingArguments"):
         training_arguments(recipe(lr_scheduler_type="cosin").train, tmp_path)
+
+
+def test_one_process_has_one_gpu(tmp_path, monkeypatch):
+    """Not all that it sees: the Trainer would make a thread for each, without autocast, and with no timm model."""
+
+    def four_gpus(self):
+        self._n_gpu = 4
+        return torch.device("cpu")
+
+    there = cached_property(four_gpus)
+    there.__set_name__(TrainingArguments, "_setup_devices")
+    monkeypatch.setattr(TrainingArguments, "_setup_devices", there)
+    assert TrainingArguments(str(tmp_path)).n_gpu == 4
+    assert training_arguments(recipe().train, tmp_path).n_gpu == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
