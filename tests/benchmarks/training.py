@@ -6,7 +6,8 @@
 - stock: the Trainer, `set_transform`, torchvision's transforms of one PIL image at a time, the same augmentation,
   without loader workers; with `--workers N`, N of them, which work ahead while the others have their turns.
 - ceiling: the network alone. Forward, backward, gradient clipping and fused AdamW on one random batch that lies on the
-  device, as the stock way has it, and as ours: in channels_last order and, on a CPU, with memory kept between steps.
+  device, as the stock way has it, and as ours: in channels_last order (not with `--contiguous`) and, on a CPU, with
+  memory kept between steps.
 
 Each takes one step in turn, in a new order each round, so what disturbs the machine disturbs all. Figures are medians
 over the rounds; ratios are those of one round. With `--profile`, the seconds of each part of `--steps` steps instead,
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--compile", action="store_true", help="Ours and the ceilings with torch.compile.")
+    parser.add_argument("--contiguous", action="store_true", help="Ours without channels_last.")
     parser.add_argument("--profile", action="store_true", help="Where the time goes, the stock way and ours.")
     asked = parser.parse_args()
     if asked.profile:
@@ -119,6 +121,7 @@ def recipe_of(asked: argparse.Namespace) -> Recipe:
                 "report_to": [],
                 "save_steps": 10**6,
                 "torch_compile": asked.compile,
+                "channels_last": not asked.contiguous,
             },
         }
     )
@@ -206,11 +209,12 @@ def stock_trainer(recipe: Recipe, folder: str, **settings: Any) -> Trainer:
     )
 
 
-def ceiling(recipe: Recipe, tick: Callable[[], None], memory_format: torch.memory_format) -> None:
+def ceiling(recipe: Recipe, tick: Callable[[], None], ours: bool) -> None:
     loaded = load_model(recipe.model.name, LABELS, pretrained=False, image_size=recipe.model.image_size)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu" and memory_format == torch.channels_last:
+    if device.type == "cpu" and ours:
         keep_memory()
+    memory_format = torch.channels_last if ours and recipe.train.channels_last else torch.contiguous_format
     model = loaded.model.to(device).to(memory_format=memory_format).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     batch = recipe.train.per_device_train_batch_size
@@ -243,8 +247,8 @@ TRAINERS = {
 WAYS = {
     "ours": partial(training, "ours"),
     "stock": partial(training, "stock"),
-    "ceiling": lambda recipe, _, tick: ceiling(recipe, tick, torch.contiguous_format),
-    "ceiling, as ours": lambda recipe, _, tick: ceiling(recipe, tick, torch.channels_last),
+    "ceiling": lambda recipe, _, tick: ceiling(recipe, tick, ours=False),
+    "ceiling, as ours": lambda recipe, _, tick: ceiling(recipe, tick, ours=True),
 }
 
 
