@@ -4,8 +4,9 @@ Every dataset and checkpoint of the field numbers the emotions in an order of it
 field's commonest silent error. So ids never travel in this package: names do, and this module is where names meet.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import cache
 
 EMOTIONS = ("angry", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 
@@ -50,18 +51,13 @@ def canonical(name: str) -> str:
     return key
 
 
-def is_emotion(name: str) -> bool:
-    """Whether `canonical` knows the name."""
+@cache
+def emotion_of(name: str) -> str:
+    """The canonical name, or "" where `name` is no emotion."""
     try:
-        return bool(canonical(name))
+        return canonical(name)
     except LabelError:
-        return False
-
-
-def are_emotions(names: Iterable[str]) -> bool:
-    """Whether every name is an emotion, none of them twice."""
-    listed = list(names)
-    return all(map(is_emotion, listed)) and len({canonical(name) for name in listed}) == len(listed)
+        return ""
 
 
 def label_names(label_set: str | Sequence[str]) -> tuple[str, ...]:

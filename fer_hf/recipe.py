@@ -91,18 +91,13 @@ class Data(Section):
                 raise ValueError(f"mixture: the shares of {attribute} add up to {sum(shares.values()):g}, not to 1")
         return self
 
-    def public_source(self) -> Any:
-        """`source` without paths of this machine: `fer2013:/home/me/x` becomes `fer2013:PATH`."""
-        source = self.model_dump(mode="json")["source"]
-        entries = [source] if isinstance(source, str) else source
-        hidden = [
-            _without_path(entry) if isinstance(entry, str) else entry | {"source": _without_path(entry["source"])}
-            for entry in entries
-        ]
-        return hidden[0] if isinstance(source, str) else hidden
 
-
-def _without_path(source: str) -> str:
+def _without_path(source: Any) -> Any:
+    """A source, or several, without paths of this machine: `fer2013:/home/me/x` becomes `fer2013:PATH`."""
+    if isinstance(source, list):
+        return [_without_path(entry) for entry in source]
+    if isinstance(source, dict):
+        return source | {"source": _without_path(source["source"])}
     kind, separator, _ = source.partition(":")
     return f"{kind}:PATH" if separator and kind != "hub" else source
 
@@ -176,7 +171,8 @@ class Train(Section):
     Their epochs take the place of `num_train_epochs`."""
     progressive_sizes: list[Annotated[int, Field(ge=8)]] = []
     """Edges of training images before the model's own, each for an equal share of the epochs, such as [32, 48]: small
-    images are quick to learn the beginnings from. Evaluation is always at the model's own size."""
+    images are quick to learn the beginnings from. Evaluation is always at the model's own size, so its figures stay low
+    until training comes to that."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Of weights, never of biases and norms."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -367,7 +363,7 @@ class Recipe(Section):
     def public(self) -> dict[str, Any]:
         """The recipe as plain objects without paths of this machine: `fer2013:/home/me/x` becomes `fer2013:PATH`."""
         content = self.model_dump(mode="json")
-        content["data"]["source"] = self.data.public_source()
+        content["data"]["source"] = _without_path(content["data"]["source"])
         if self.data.exclude:
             content["data"]["exclude"] = Path(self.data.exclude).name
         for section, key in (("model", "name"), ("model", "weights"), ("loss", "teacher")):
@@ -377,6 +373,19 @@ class Recipe(Section):
             if isinstance(value, str) and Path(value).is_absolute():
                 content["train"][key] = "PATH"
         return content
+
+    def differences(self, other: "Recipe") -> list[str]:
+        """The keys whose values differ in another recipe, in words, but for those that change no result of a run.
+
+        Its name is one of these, and the batch of evaluations, which may have been too large for the memory.
+        """
+        mine, theirs = self._flat(), other._flat()
+        keys = sorted((mine.keys() | theirs.keys()) - {"train.per_device_eval_batch_size"})
+        return [f"{k} was {mine.get(k)!r}, now {theirs.get(k)!r}" for k in keys if mine.get(k) != theirs.get(k)]
+
+    def _flat(self) -> dict[str, Any]:
+        sections = self.model_dump(mode="json", exclude={"name"})
+        return {f"{section}.{key}": value for section, settings in sections.items() for key, value in settings.items()}
 
     def to_yaml(self) -> str:
         """The recipe with every default filled in; loading it gives an equal recipe."""

@@ -184,6 +184,8 @@ variants:
     assert third.metrics()["training"]["resumed_at_steps"] == [2]
     assert (third.model / "model.safetensors").read_bytes() == weights
 
+    listed = cli("study", study, "train.per_device_eval_batch_size=8", "--list")[1]
+    assert listed.splitlines()[0] == "  0  first  finished"  # a resume may change it, too
     listed = cli("study", study, "train.learning_rate=1", "--list")[1]
     assert listed.splitlines()[0] == "  0  first  of another recipe"
     code, _, err = cli("study", study, "train.learning_rate=1")

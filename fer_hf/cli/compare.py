@@ -1,24 +1,19 @@
 """`fer-hf compare`: which configuration is best, how sure that is, and what it costs."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from fer_hf.cli.evaluate import Split
 
-
-class Metric(StrEnum):
-    ACCURACY = "accuracy"
-    BALANCED_ACCURACY = "balanced_accuracy"
-    MACRO_F1 = "macro_f1"
+Metric = Literal["accuracy", "balanced_accuracy", "macro_f1"]
 
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or folders of runs.")],
-    split: Annotated[Split, typer.Option(help="Which split.")] = Split.TEST,
-    metric: Annotated[Metric, typer.Option(help="What the runs are ranked by.")] = Metric.ACCURACY,
+    split: Annotated[Split, typer.Option(help="Which split.")] = "test",
+    metric: Annotated[Metric, typer.Option(help="What the runs are ranked by.")] = "accuracy",
     output: Annotated[
         Path | None, typer.Option(help="Folder of the results. Default: the folder of runs, or runs/compare.")
     ] = None,
@@ -47,7 +42,7 @@ def compare(
     configs, repeated = configurations(finished)
     for line in [*unfinished, *repeated]:
         console.print(f"left out: {line}", style="yellow", markup=False, soft_wrap=True)
-    rows, verdict = compare(configs, split.value, metric.value)
+    rows, verdict = compare(configs, split, metric)
     for row in track(rows, "measuring latency"):
         row |= cpu_latency(configs[row["name"]][0].finished_model())
     only_folder = len(runs) == 1 and not Run(runs[0]).recipe_file.is_file()
@@ -56,11 +51,11 @@ def compare(
 
     first = rows[0]
     heading = (
-        f"{first['dataset']}, {split.value} split, {first['images']:,} images. Mean over seeds ± their standard "
+        f"{first['dataset']}, {split} split, {first['images']:,} images. Mean over seeds ± their standard "
         f"deviation; 95 % interval. Latency: one image, PyTorch float32 on {first['cpu']} (threads: "
         f"{first['threads']}), median (least - most); training: minutes."
     )
-    columns = (metric.value, "95 %", "seeds", "params, M", "MB", "latency, ms", "training")
+    columns = (metric, "95 %", "seeds", "params, M", "MB", "latency, ms", "training")
     table = Table(Column("configuration", overflow="fold"))
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
@@ -74,7 +69,7 @@ def compare(
     write_text(
         folder / "compare.md", "\n\n".join([markdown(heading), "\n".join(lines), markdown(verdict), figure]) + "\n"
     )
-    save_figure(accuracy_latency_figure(rows, metric.value), folder / "compare.png")
+    save_figure(accuracy_latency_figure(rows, metric), folder / "compare.png")
     out.print(heading, highlight=False, markup=False)
     Console(width=max(out.width, 120)).print(table)  # into a narrow terminal or a pipe too, it goes unabridged
     out.print(verdict, highlight=False, markup=False)

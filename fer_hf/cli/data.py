@@ -40,7 +40,7 @@ def show(
 
     loaded = inspect(source, label_set)
     out.print(class_table(loaded))
-    chosen = split.value if split else next(iter(loaded.splits))
+    chosen = split or next(iter(loaded.splits))
     path = class_sheet(loaded, chosen, per_class, seed, output)
     out.print(f"sheet: {path}", soft_wrap=True, highlight=False, markup=False)
 
@@ -65,7 +65,7 @@ def audit(
 @app.command("label-errors")
 def label_errors(
     run: Annotated[str, typer.Argument(help="A run folder.")],
-    split: Annotated[Split, typer.Option(help="Which split of the run's own data.")] = Split.VALIDATION,
+    split: Annotated[Split, typer.Option(help="Which split of the run's own data.")] = "validation",
     folds: Annotated[
         int, typer.Option(min=2, max=20, help="For --split train: how many models are trained, each without a part.")
     ] = 5,
@@ -79,7 +79,7 @@ def label_errors(
     from fer_hf.cli.datasets import write_label_errors
     from fer_hf.run import Run
 
-    write_label_errors(Run.open(run), split.value, folds)
+    write_label_errors(Run.open(run), split, folds)
 
 
 @app.command()

@@ -1,29 +1,14 @@
 """`fer-hf evaluate`: predictions and figures of a model on a dataset."""
 
 import re
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-
-class Split(StrEnum):
-    TRAIN = "train"
-    VALIDATION = "validation"
-    TEST = "test"
-
-
-class Format(StrEnum):
-    PYTORCH = "pytorch"
-    ONNX = "onnx"
-    INT8 = "int8"
-
-
-class Tta(StrEnum):
-    NONE = "none"
-    FLIP = "flip"
-    TEN_CROP = "ten_crop"
+Split = Literal["train", "validation", "test"]
+Format = Literal["pytorch", "onnx", "int8"]
+Tta = Literal["none", "flip", "ten_crop"]
 
 
 def evaluate(
@@ -32,11 +17,11 @@ def evaluate(
         str | None,
         typer.Option(help="toy, KIND:PATH or hub:org/name, as in data.source. Default: the run's own."),
     ] = None,
-    split: Annotated[Split, typer.Option(help="Which split.")] = Split.TEST,
-    format: Annotated[Format, typer.Option(help="Which file of the model.")] = Format.PYTORCH,
+    split: Annotated[Split, typer.Option(help="Which split.")] = "test",
+    format: Annotated[Format, typer.Option(help="Which file of the model.")] = "pytorch",
     tta: Annotated[
         Tta, typer.Option(help="Test-time augmentation: an evaluation of its own, beside the plain one.")
-    ] = Tta.NONE,
+    ] = "none",
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 128,
     output: Annotated[
         Path | None,
@@ -75,7 +60,7 @@ def evaluate(
     if is_run and named_alike and not same and not output:
         raise UserError(f"{data} has the name of the run's own dataset: give --output to keep their figures apart.")
     run = Run(output or (own.path if is_run else Path("runs/evaluate") / re.sub(r"[^\w.-]+", "-", model.strip("/."))))
-    name = evaluate_to(run, source, faces, split.value, format.value, batch_size, accelerator, tta.value)
+    name = evaluate_to(run, source, faces, split, format, batch_size, accelerator, tta)
     if accelerator.is_main_process:
         for line in remarks(faces):
             console.print(line, style="dim", markup=False)

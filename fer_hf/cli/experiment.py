@@ -99,7 +99,7 @@ def _choose_run(recipe: Recipe, output: Path | None, resume: bool) -> Run:
         candidates = [run for run in ([Run(output)] if output else Run.all(folder)) if run.recipe_file.is_file()]
         differing: list[str] = []
         for run in candidates:
-            differing = _differences(load_recipe(run.recipe_file), recipe)
+            differing = load_recipe(run.recipe_file).differences(recipe)
             if not differing:
                 return run
         if candidates:
@@ -114,18 +114,6 @@ def _choose_run(recipe: Recipe, output: Path | None, resume: bool) -> Run:
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     write_text(run.recipe_file, recipe.to_yaml())
     return run
-
-
-def _differences(saved: Recipe, wanted: Recipe) -> list[str]:
-    """Keys in which two recipes differ, in words. The batch of evaluations may change: it may have been too large."""
-    before, after = _flat(saved), _flat(wanted)
-    keys = sorted((before.keys() | after.keys()) - {"train.per_device_eval_batch_size"})
-    return [f"{k} was {before.get(k)!r}, now {after.get(k)!r}" for k in keys if before.get(k) != after.get(k)]
-
-
-def _flat(recipe: Recipe) -> dict[str, Any]:
-    sections = recipe.model_dump(mode="json", exclude={"name"})
-    return {f"{section}.{key}": value for section, settings in sections.items() for key, value in settings.items()}
 
 
 def _describe(recipe: Recipe, run: Run, faces: Faces) -> None:

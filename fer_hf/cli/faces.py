@@ -1,16 +1,11 @@
 """`fer-hf data faces`: from photographs to aligned, scored crops of faces."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-
-class DetectorName(StrEnum):
-    AUTO = "auto"
-    YUNET = "yunet"
-    HAAR = "haar"
+DetectorName = Literal["auto", "yunet", "haar"]
 
 
 def choose(name: DetectorName, min_score: float = 0.6) -> Any:
@@ -22,7 +17,7 @@ def choose(name: DetectorName, min_score: float = 0.6) -> Any:
 
     logging.disable(logging.WARNING)
     warnings.filterwarnings("ignore")
-    return detector(name.value, min_score)
+    return detector(name, min_score)
 
 
 def faces(
@@ -31,7 +26,7 @@ def faces(
     detector: Annotated[
         DetectorName,
         typer.Option(help="yunet is the better one and needs a model from the Hub; auto takes it if it can."),
-    ] = DetectorName.AUTO,
+    ] = "auto",
     size: Annotated[int, typer.Option(min=16, max=2048, help="Width and height of a crop in pixels.")] = 224,
     margin: Annotated[float, typer.Option(min=0, max=2, help="Room on each side, in parts of the face.")] = 0.25,
     every: Annotated[bool, typer.Option("--all", help="All faces of a photograph, not only the largest.")] = False,

@@ -85,7 +85,7 @@ def slice_(
     emotion: Annotated[
         str | None, typer.Option(help="Of all pictures. Default: as images.jsonl says, or their folders.")
     ] = None,
-    detector: Annotated[DetectorName, typer.Option(help="Which detector has to find one face.")] = DetectorName.AUTO,
+    detector: Annotated[DetectorName, typer.Option(help="Which detector has to find one face.")] = "auto",
     min_sharpness: Annotated[float, typer.Option(min=0, help="Least sharpness.")] = 25,
 ) -> None:
     """Find the grid in each picture, cut out the faces, and sort out what is no good face.

@@ -13,7 +13,7 @@ BATCH_SIZE = 64  # pictures that are in memory at once
 def predict(
     model: Annotated[str, typer.Argument(help="A run folder, a model folder, or a Hub id.")],
     images: Annotated[list[Path], typer.Argument(help="Picture files, each a face.")],
-    format: Annotated[Format, typer.Option(help="Which file of the model.")] = Format.PYTORCH,
+    format: Annotated[Format, typer.Option(help="Which file of the model.")] = "pytorch",
     top_k: Annotated[int, typer.Option(min=1, help="How many labels to show.")] = 3,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object per picture, with all probabilities.")
@@ -41,7 +41,7 @@ def predict(
     source = Run(model).finished_model() if Run(model).recipe_file.is_file() else model
     loaded = load_model(str(source))
     loaded.model.eval()
-    classifier: Any = loaded.model if format is Format.PYTORCH else load_onnx(source, ONNX_FILES[format.value])
+    classifier: Any = loaded.model if format == "pytorch" else load_onnx(source, ONNX_FILES[format])
     transform = EvalTransform(ImageSpec.from_processor(loaded.processor))
     for start in range(0, len(images), BATCH_SIZE):
         pictures = []

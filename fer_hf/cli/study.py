@@ -72,8 +72,9 @@ def _state(path: Path, recipe: Any) -> str:
     run = Run(path)
     if not run.recipe_file.is_file():
         return "not started"
-    saved, wanted = (each.model_dump(mode="json", exclude={"name"}) for each in (load_recipe(run.recipe_file), recipe))
-    return ("finished" if run.metrics().get("finished") else "unfinished") if saved == wanted else "of another recipe"
+    if load_recipe(run.recipe_file).differences(recipe):
+        return "of another recipe"
+    return "finished" if run.metrics().get("finished") else "unfinished"
 
 
 def _run_all(command: list[str], folder: Path, recipes: dict[str, Any]) -> None:

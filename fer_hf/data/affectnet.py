@@ -27,7 +27,7 @@ import yaml
 from fer_hf.data.folder import EXTENSIONS
 from fer_hf.data.splits import Raw, make_split, split_name
 from fer_hf.data.tables import file_below, read_csv
-from fer_hf.emotions import is_emotion
+from fer_hf.emotions import emotion_of
 from fer_hf.errors import UserError
 from fer_hf.progress import track
 
@@ -71,7 +71,7 @@ def read(path: Path) -> Raw:
     """
     kind, root = layout(path), path.resolve()
     classes = _yolo_classes(path) if kind == "yolo" else {str(id): name for id, name in enumerate(LABELS)}
-    names = [name for name in classes.values() if is_emotion(name)]
+    names = [name for name in classes.values() if emotion_of(name)]
     bad: dict[str, str] = {}
     found: dict[str, dict[str, tuple]] = {}
     left_out: Counter[str] = Counter()
@@ -213,6 +213,6 @@ def _yolo_classes(path: Path) -> dict[str, str]:
         classes = {str(id): str(name) for id, name in (names.items() if isinstance(names, dict) else enumerate(names))}
     except (OSError, yaml.YAMLError, TypeError, KeyError) as error:
         raise UserError(f"{str(file)!r} has to give the `names` of the class ids in labels/, but: {error!r}") from error
-    if not any(map(is_emotion, classes.values())):
+    if not any(map(emotion_of, classes.values())):
         raise UserError(f"The classes in {str(file)!r} are no emotions: {', '.join(classes.values())[:200]}.")
     return classes

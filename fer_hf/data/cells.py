@@ -130,7 +130,9 @@ def _cut(
     picture: np.ndarray, cells: list[Any], about: dict[str, Any], output: Path, check: Check
 ) -> list[dict[str, Any]]:
     """Write the cells of one picture and its contact sheet; their lines of review.csv."""
-    rows, faces, captions = [], [], []
+    rows = []
+    columns = max(cell.column for cell in cells) + 1
+    shown: dict[int, tuple[Image.Image, str, str | None]] = {}  # a short row ends before the sheet does
     for cell in cells:
         left, top, right, bottom = cell.box
         side = round(0.96 * min(right - left, bottom - top))  # no seam at the border, and no face squeezed
@@ -142,26 +144,16 @@ def _cut(
         path = output / ("rejected" if reasons else "faces") / name
         path.parent.mkdir(parents=True, exist_ok=True)
         face.save(path)
-        faces.append(face)
-        captions.append(f"r{cell.row + 1} c{cell.column + 1}\n{reasons[0].split(':')[0] if reasons else 'kept'}")
+        caption = f"r{cell.row + 1} c{cell.column + 1}\n{reasons[0].split(':')[0] if reasons else 'kept'}"
+        shown[cell.row * columns + cell.column] = face, caption, "bad" if reasons else "good"
         rows.append(
             {"file_name": name, "keep": "no" if reasons else "yes", "reasons": "; ".join(reasons)}
             | {"label": about["emotion"], **{key: about.get(key, "") for key in ABOUT}}
             | {"picture": about["id"], "row": cell.row + 1, "column": cell.column + 1}
             | {key: "" if np.isnan(value) else round(value, 3) for key, value in scores.items()}
         )
-    marks = ["good" if row["keep"] == "yes" else "bad" for row in rows]
-    columns = max(cell.column for cell in cells) + 1
-    places = [cell.row * columns + cell.column for cell in cells]  # a short row ends before the sheet does
-    faces, captions, marks = (
-        _spread(items, places, empty) for items, empty in ((faces, BLANK), (captions, ""), (marks, None))
-    )
+    places = [shown.get(place, (BLANK, "", None)) for place in range(max(shown) + 1)]
+    faces, captions, marks = zip(*places, strict=True)
     sheet = contact_sheet(faces, captions, columns, title=about["id"], marks=marks)
     sheet.save(output / "contact_sheets" / f"{about['id']}.png")
     return rows
-
-
-def _spread(items: list[Any], places: list[int], empty: Any) -> list[Any]:
-    """The items at their places, and something empty in between."""
-    at = dict(zip(places, items, strict=True))
-    return [at.get(place, empty) for place in range(max(places) + 1)]

@@ -15,7 +15,7 @@ from pathlib import Path
 from fer_hf.data import fer2013, folder
 from fer_hf.data.splits import Raw, make_split
 from fer_hf.data.tables import file_below
-from fer_hf.emotions import is_emotion
+from fer_hf.emotions import emotion_of
 from fer_hf.errors import UserError
 
 NAME = "CK+"
@@ -47,7 +47,7 @@ def layout(path: Path) -> str | None:
         return "csv"
     if _find(path, IMAGES) and _find(path, EMOTIONS):
         return "official"
-    tops = [top for top in path.glob("*/") if is_emotion(top.name)]
+    tops = [top for top in path.glob("*/") if emotion_of(top.name)]
     return "ck48" if any(FRAME.fullmatch(file.name) for top in tops for file in top.glob("S*")) else None
 
 

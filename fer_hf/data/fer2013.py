@@ -16,7 +16,7 @@ from fer_hf.data import folder
 from fer_hf.data.hub import parquet_files, read_parquet
 from fer_hf.data.splits import Raw, make_split, split_name
 from fer_hf.data.tables import grey_image, read_csv
-from fer_hf.emotions import canonical, is_emotion
+from fer_hf.emotions import emotion_of
 from fer_hf.errors import UserError
 
 SIZE = 48
@@ -56,7 +56,7 @@ def layout(path: Path) -> str | None:
     if files := parquet_files(path):
         return "parquet" if _may_be_fer2013(files[0]) else None
     tops = [top for top in path.glob("*/") if split_name(top.name)]
-    return "folders" if any(is_emotion(child.name) for top in tops for child in top.glob("*/")) else None
+    return "folders" if any(emotion_of(child.name) for top in tops for child in top.glob("*/")) else None
 
 
 def _may_be_fer2013(file: Path) -> bool:
@@ -66,7 +66,7 @@ def _may_be_fer2013(file: Path) -> bool:
     except (OSError, ValueError):  # damaged: the reader says so
         return True
     names = {name for feature in features.values() if isinstance(feature, ClassLabel) for name in feature.names}
-    return "id" not in features and all(canonical(name) in CSV_LABELS for name in names if is_emotion(name))
+    return "id" not in features and all(emotion_of(name) in ("", *CSV_LABELS) for name in names)
 
 
 def is_unmistakable(path: Path) -> bool:
@@ -140,4 +140,5 @@ def _read_folders(path: Path) -> Raw:
 
 
 def _read_parquet(path: Path) -> Raw:
-    return Raw(read_parquet(path), NAME, license=LICENSE)
+    notes: list[str] = []
+    return Raw(read_parquet(path, notes), NAME, license=LICENSE, notes=notes)

@@ -13,7 +13,6 @@ link is followed out of the folder.
 import os
 import posixpath
 from collections import Counter
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ from huggingface_hub import metadata_load
 from fer_hf.data.hub import attribute, license_in, parquet_files, read_parquet
 from fer_hf.data.splits import ATTRIBUTES, SPLIT_HELP, Raw, make_split, split_name
 from fer_hf.data.tables import file_below, read_csv
-from fer_hf.emotions import LabelError, canonical
+from fer_hf.emotions import canonical, emotion_of
 from fer_hf.errors import UserError
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
@@ -68,7 +67,7 @@ def layout(path: Path) -> str | None:
 
 def read(root: Path) -> Raw:
     """The images below the folder `root`, ids being paths relative to it. Raises `UserError`."""
-    if parquet_files(root) and not any(_emotion(name) for parts in walk(root).images for name in parts[:-1]):
+    if parquet_files(root) and not any(emotion_of(name) for parts in walk(root).images for name in parts[:-1]):
         notes: list[str] = []
         return Raw(read_parquet(root, notes), root.resolve().name, license=_license(root), notes=notes)
     splits, notes, bad = list_images(root)
@@ -104,7 +103,7 @@ def list_images(root: Path) -> tuple[dict[str | None, list[ImageFile]], list[str
             continue
         class_name = parts[place] if len(parts) > place + 1 else ""
         if labelled:  # a folder may have any name then
-            class_name = _emotion(class_name)
+            class_name = emotion_of(class_name)
         if not (class_name or row.emotion) or (has_splits and len(parts) <= place):
             loose.append(file)
         elif (readable := file.encode("utf-8", "backslashreplace").decode()) != file:
@@ -184,20 +183,11 @@ def _folders_around(found: list[tuple[str, ...]]) -> int:
     while True:
         inside = [parts for parts in found if len(parts) > depth + 1]
         tops = {parts[depth] for parts in inside}
-        if len(tops) != 1 or any(split_name(top) or _emotion(top) for top in tops):
+        if len(tops) != 1 or any(split_name(top) or emotion_of(top) for top in tops):
             return depth
         if any(len(parts) == depth + 2 for parts in inside):
             return depth
         depth += 1
-
-
-@cache
-def _emotion(name: str) -> str:
-    """The emotion that a folder is named after, or ""."""
-    try:
-        return canonical(name)
-    except LabelError:
-        return ""
 
 
 def _read_tables(

@@ -24,7 +24,7 @@ from huggingface_hub import HfApi, constants
 
 from fer_hf.data.check import decode
 from fer_hf.data.splits import ATTRIBUTES, SPLIT_HELP, Raw, split_name
-from fer_hf.emotions import is_emotion
+from fer_hf.emotions import emotion_of
 from fer_hf.errors import FerError, UserError
 from fer_hf.progress import track
 
@@ -78,7 +78,7 @@ def read(place: str, stream_images: int | None = None) -> Raw:
     return Raw(splits, dataset=dataset, hub_id=name, license=_license(name, revision or None), notes=notes)
 
 
-def read_parquet(path: Path, notes: list[str] | None = None) -> dict[str, Dataset]:
+def read_parquet(path: Path, notes: list[str]) -> dict[str, Dataset]:
     """The splits in the files `train-*.parquet` and so on of the folder `path`, or of its sub-folder `data`.
 
     What is left out is said in `notes`.
@@ -106,7 +106,7 @@ def parquet_files(path: Path) -> list[Path]:
     return sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
 
 
-def standard_columns(data: Dataset, split: str, where: str, notes: list[str] | None = None) -> Dataset:
+def standard_columns(data: Dataset, split: str, where: str, notes: list[str]) -> Dataset:
     """The columns `image`, `label` and `id` of a table of any column names; `where` begins the error messages.
 
     A column of text `id` is kept where its values are unique. Else ids are the file names that the images carry;
@@ -121,8 +121,7 @@ def standard_columns(data: Dataset, split: str, where: str, notes: list[str] | N
     labels = pc.fill_null(labels, -1).to_pylist()
     if wrong := [value for value in labels if not -1 <= value < len(names)]:  # `datasets` lets them pass
         labels = [value if value < len(names) else -1 for value in np.maximum(labels, -1).tolist()]
-        if notes is not None:
-            notes.append(f"{len(wrong):,} label(s) of the {split} split, such as {wrong[0]}, are of no class.")
+        notes.append(f"{len(wrong):,} label(s) of the {split} split, such as {wrong[0]}, are of no class.")
     faces = data.select_columns(image)
     faces = faces if image == "image" else faces.rename_column(image, "image")
     faces = faces.cast_column("image", Image())
@@ -139,8 +138,7 @@ def standard_columns(data: Dataset, split: str, where: str, notes: list[str] | N
             else:
                 faces = faces.add_column(name, _attributes(data, name), feature=ATTRIBUTES[name])
         except ValueError as error:
-            if notes is not None:
-                notes.append(f"The column {name} of the {split} split was left out: {error}.")
+            notes.append(f"The column {name} of the {split} split was left out: {error}.")
     return faces
 
 
@@ -262,7 +260,7 @@ def _label_column(data: Dataset, where: str) -> tuple[str, list[str]]:
             names = sorted(value for value in data.unique(column) if value is not None)
         else:
             continue
-        if len(names) <= MOST_CLASSES and any(is_emotion(name) for name in names):
+        if len(names) <= MOST_CLASSES and any(emotion_of(name) for name in names):
             found[column] = names
     column = _choose(list(found), "label", "column of labels with the names of emotions", data.features, where)
     return column, found[column]

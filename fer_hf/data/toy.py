@@ -8,8 +8,8 @@ How hard it is (seed 0, default counts): logistic regression on the pixels gets 
 small convolutional network from random weights gets more than nine in ten.
 """
 
-from dataclasses import dataclass
 from io import BytesIO
+from types import SimpleNamespace
 
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
@@ -55,31 +55,8 @@ _T = np.linspace(-1, 1, 9)
 _BULGE = 1 - _T**2  # 0 at both ends, 1 in the middle
 
 
-@dataclass
-class Identity:
-    """Who it is: sizes and places in face coordinates, colours in RGB."""
-
-    skin: Color
-    hair: Color
-    iris: Color
-    lips: Color
-    width: float
-    height: float
-    jaw: float
-    hairline: float
-    long_hair: bool
-    eye_x: float
-    eye_y: float
-    eye_width: float
-    eye_height: float
-    brow_y: float
-    brow_thickness: float
-    nose_length: float
-    nose_width: float
-    mouth_y: float
-    mouth_width: float
-    lip: float
-    glasses: bool
+Identity = SimpleNamespace
+"""Who it is: sizes and places in face coordinates, colours in RGB; `draw_identity` lists them."""
 
 
 def shade(color: Color, factor: float) -> Color:

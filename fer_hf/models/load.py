@@ -28,7 +28,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from fer_hf.emotions import LabelError, align, are_emotions
+from fer_hf.emotions import LabelError, align
 from fer_hf.errors import UserError
 from fer_hf.models.attention import EmotionAttentionConfig, EmotionAttentionForImageClassification
 from fer_hf.models.weights import fill
@@ -109,7 +109,9 @@ def load_model(
         raise UserError(f"timm has no weights for {timm_name!r}: choose another tag, or set model.pretrained=false.")
     try:
         if random:
-            loaded = _random_timm(timm_name, _wanted(name, labels), image_size, dropout)
+            if labels is None:
+                raise UserError(f"{name!r} would start from random weights: name a label set, it has no labels yet.")
+            loaded = _random_timm(timm_name, labels, image_size, dropout)
         else:
             loaded = _load_hub(str(hub_id), labels, pretrained, image_size, dropout)
         if weights:
@@ -128,12 +130,6 @@ def load_model(
         raise UserError(
             f"The model {name!r} could not be loaded: neither as a folder, nor from timm or the Hub: {reason}{hint}"
         ) from error
-
-
-def _wanted(name: str, labels: Sequence[str] | None) -> Sequence[str]:
-    if labels is None:
-        raise UserError(f"{name!r} would start from random weights, so it has no labels of its own: name a label set.")
-    return labels
 
 
 def _id2label(labels: Sequence[str]) -> dict[str, Any]:
@@ -204,7 +200,7 @@ def _load_hub(
     config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     own = labels_of(config)
     keeps_head = pretrained and (labels is None or _covers(own, labels))
-    if labels is None and not are_emotions(own):
+    if labels is None and not _covers(own, own):
         raise UserError(
             f"{name!r} does not name emotions ({', '.join(own[:4])}, ...): fine-tune it with `fer-hf train` first."
         )

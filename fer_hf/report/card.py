@@ -322,8 +322,8 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-def card_text(metrics: dict[str, Any], figures: Sequence[str] = (), repo_id: str | None = None) -> str:
-    """The whole card, with the figures of these names (`confusion_matrix`, ...) and snippets for `repo_id`.
+def card_text(metrics: dict[str, Any], figures: Sequence[str] = ()) -> str:
+    """The whole card, with the figures of these names (`confusion_matrix`, ...).
 
     Raises `UserError` when `metrics` holds no evaluation of the PyTorch model.
     """
@@ -347,21 +347,17 @@ def card_text(metrics: dict[str, Any], figures: Sequence[str] = (), repo_id: str
         title=title,
         description=(recipe.get("report") or {}).get("description"),
         recipe_yaml=Markdown(dump.strip()) if recipe else None,
-        command=Markdown(" ".join(((metrics.get("environment") or {}).get("command") or "").split())),
         figures=figures,
-        model_id=Markdown(repo_id or "PATH/TO/MODEL"),
+        model_id=Markdown("PATH/TO/MODEL"),
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def write_report(run: Run, repo_id: str | None = None) -> Path:
+def write_report(run: Run) -> Path:
     """Write `model/figures/*.png` and `model/README.md` of a run from its `metrics.json`; returns the card's path.
 
-    `repo_id` (`someone/name`) goes into the snippets. Raises `UserError` when there is nothing to report or `repo_id`
-    is no id, before anything is written.
+    Raises `UserError` when there is nothing to report, before anything is written.
     """
-    if repo_id is not None and not _hub_id(repo_id):
-        raise UserError(f"{repo_id!r} is not the id of a repository on the Hub. Give it as someone/name.")
     if not run.metrics_file.is_file():
         raise UserError(
             f"{str(run.path)!r} has no metrics.json, so there is nothing to report. "
@@ -372,5 +368,5 @@ def write_report(run: Run, repo_id: str | None = None) -> Path:
     trained_on = (metrics.get("data") or {}).get("dataset", "")
     figures = write_figures(run.model / "figures", main, labels_of(main, metrics), metrics.get("training"), trained_on)
     card = run.model / "README.md"
-    write_text(card, card_text(metrics, figures, repo_id))
+    write_text(card, card_text(metrics, figures))
     return card

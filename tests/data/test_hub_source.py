@@ -104,7 +104,7 @@ def test_a_file_name_that_occurs_twice() -> None:
     def ids(*paths: str | None) -> list[str]:
         images = [{"bytes": png(0), "path": path} for path in paths]
         data = Dataset.from_dict({"image": images, "label": ["sad"] * len(paths)}, features)
-        return list(hub.standard_columns(data, "train", "It")["id"])
+        return list(hub.standard_columns(data, "train", "It", [])["id"])
 
     assert ids("/home/me/a.png", "b/b.png", r"c\c.png") == ["a.png", "b.png", "c.png"]
     assert ids("a.png", "b.png", "other/a.png", None) == ["train_0", "b.png", "train_2", "train_3"]
@@ -216,7 +216,7 @@ def test_ids_that_are_not_unique_and_texts_without_end_are_passed_over() -> None
         "id": ["x"] * 200,
         "file": [*map(str, range(199)), "sad"],
     }
-    found = hub.standard_columns(Dataset.from_dict(columns, features), "test", "It")
+    found = hub.standard_columns(Dataset.from_dict(columns, features), "test", "It", [])
     assert found["id"][:3] == ["test_0", "test_1", "test_2"]
     assert found.features["label"].names == ["happy", "sad"]
 
