@@ -40,7 +40,7 @@ def show(
 
     loaded = inspect(source, label_set)
     out.print(class_table(loaded))
-    chosen = split or next(iter(loaded.splits))
+    chosen: str = split or next(iter(loaded.splits))
     path = class_sheet(loaded, chosen, per_class, seed, output)
     out.print(f"sheet: {path}", soft_wrap=True, highlight=False, markup=False)
 

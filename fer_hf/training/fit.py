@@ -170,7 +170,7 @@ class _Fit:
         """
         wanted = size = args.per_device_train_batch_size
         if state:
-            size = state.train_batch_size
+            size = state.train_batch_size or wanted
         else:
             trainer = self._trainer(train, args, train.seed)
             with memory_explained(lambda: what_to_lower(trainer)):

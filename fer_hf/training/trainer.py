@@ -358,7 +358,8 @@ class FerTrainer(Trainer):
         if self._to_write is None or self.is_fsdp_enabled:
             return super()._save_optimizer_and_scheduler(output_dir)
         if self.args.should_save:
-            for name, part in ((OPTIMIZER_NAME, self.optimizer), (SCHEDULER_NAME, self.lr_scheduler)):
+            parts: dict[str, Any] = {OPTIMIZER_NAME: self.optimizer, SCHEDULER_NAME: self.lr_scheduler}
+            for name, part in parts.items():
                 self._to_write.append(partial(torch.save, on_cpu(part.state_dict()), os.path.join(output_dir, name)))
 
     def finish_saving(self) -> None:

@@ -608,6 +608,13 @@ def test_hostile_names_break_neither_metadata_nor_tables_nor_lists(tmp_path, met
     assert len(re.findall("(?m)^```", body)) % 2 == 0
 
 
+def test_a_jump_in_the_curves_is_explained(tmp_path, metrics):
+    assert "its figures jump" not in card_text(metrics)
+    metrics["recipe"]["train"]["progressive_sizes"] = [24, 32]
+    size = metrics["model"]["image_size"][0]
+    assert f"had 24, then 32 pixels before the model's own {size}, which" in card_text(metrics)
+
+
 def test_what_is_missing_is_said_before_anything_is_written(tmp_path, metrics):
     run = Run(tmp_path / "run")
     with pytest.raises(UserError, match=r"has no metrics\.json.*fer-hf train"):
