@@ -375,9 +375,9 @@ class Recipe(Section):
         return content
 
     def differences(self, other: "Recipe") -> list[str]:
-        """The keys whose values differ in another recipe, in words, but for those that change no result of a run.
+        """The keys whose values differ in another recipe, in words.
 
-        Its name is one of these, and the batch of evaluations, which may have been too large for the memory.
+        All but the name and the batch of evaluations, which may have been too large for the memory.
         """
         mine, theirs = self._flat(), other._flat()
         keys = sorted((mine.keys() | theirs.keys()) - {"train.per_device_eval_batch_size"})

@@ -28,6 +28,7 @@ SET_BY_US = {
     "greater_is_better": "train.metric_for_best_model decides it.",
     "remove_unused_columns": "The transforms need all columns.",
     "label_names": "Labels come from data.label_set.",
+    "deepspeed": "Use train.fsdp, which shards a model too.",
     "group_by_length": "Images have no length.",
     "dataloader_drop_last": "It would drop validation images too.",
     **dict.fromkeys(("torch_compile_backend", "torch_compile_mode"), "Use train.torch_compile."),

@@ -37,8 +37,9 @@ def training_arguments(train: Train, folder: Path) -> TrainingArguments:
     extra = dict(train.passed_through)
     if "warmup_steps" not in extra:  # transformers 5 has one field for steps and shares
         extra["warmup_ratio" if "warmup_ratio" in known else "warmup_steps"] = train.warmup_ratio
-    if not train.fsdp and os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
-        raise UserError("Ask for FSDP in the recipe, train.fsdp=true, instead of accelerate launch --use_fsdp.")
+    asked = {way for way in ("FSDP", "DEEPSPEED") if os.environ.get(f"ACCELERATE_USE_{way}", "").lower() == "true"}
+    if asked - ({"FSDP"} if train.fsdp else set()):
+        raise UserError("Ask for sharding in the recipe, train.fsdp=true, not of accelerate launch (FSDP, DeepSpeed).")
     if train.fsdp:
         if processes().distributed_type in (DistributedType.NO, DistributedType.MULTI_CPU):  # `accelerate` would not
             raise UserError("train.fsdp needs several GPUs: accelerate launch --multi_gpu --num_processes N.")

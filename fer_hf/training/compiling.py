@@ -44,7 +44,8 @@ def fault(device: torch.device) -> str | None:
     try:
         torch.compile(lambda x: x + 1)(torch.zeros(8, device=device))
     except Exception as error:  # of compilers, drivers and headers, each in a class of its own
-        return str(getattr(error, "inner_exception", error)).strip().splitlines()[0]
+        cause = getattr(error, "inner_exception", error)
+        return (str(cause).strip() or repr(cause)).splitlines()[0]
     return None
 
 

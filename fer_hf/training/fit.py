@@ -139,8 +139,9 @@ class _Fit:
             for note in self.loaded.notes:
                 console.print(f"  {note}", style="dim", markup=False)
             gpus = torch.cuda.device_count() if args.device.type == "cuda" else 1
-            if args.world_size < gpus:
-                console.print(f"  {gpus} GPUs are here: accelerate launch --multi_gpu uses them all", style="dim")
+            if args.world_size == 1 < gpus:
+                launch = f"accelerate launch --multi_gpu --num_processes {gpus}"
+                console.print(f"  one of {gpus} GPUs is used; all of them by {launch}", style="dim", markup=False)
         if several and trainer.is_world_process_zero():
             total = sum(p.numel() for p in self.loaded.model.parameters())
             size = f"{learning / 1e6:.2f} M of {total / 1e6:.2f} M weights" + (", ended before" if ended else "")

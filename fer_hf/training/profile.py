@@ -21,9 +21,9 @@ PARTS = {
 class Profile(TrainerCallback):
     """Adds to `seconds` what each part took, and to `other` the rest.
 
-    What happens inside of an evaluation counts as evaluation; otherwise a part inside of another is taken from it. On a
-    CPU the hashes of a checkpoint are made beside the next steps, whose time they lengthen. On a GPU each part waits
-    until it is done, so a profiled training is slower than another.
+    What happens inside of an evaluation counts as evaluation; otherwise a part inside of another is taken from it. A
+    checkpoint is copied here, and written beside the next steps, whose time that lengthens on a CPU. On a GPU each part
+    waits until it is done, so a profiled training is slower than another.
     """
 
     def __init__(self, trainer: Any, seconds: dict[str, float]):

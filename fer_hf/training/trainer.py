@@ -339,8 +339,8 @@ class FerTrainer(Trainer):
         self.accelerator.wait_for_everyone()  # every process has written its random state
 
         def write() -> None:
-            for part in to_write:
-                part()
+            while to_write:
+                to_write.pop(0)()  # and let its copy go
             publish(staged, self._staging.parent, self.args.save_total_limit)
 
         if self.args.should_save:

@@ -146,28 +146,31 @@ def test_a_damaged_newest_checkpoint_is_passed_over(whole, splits, tmp_path, cap
     assert digest(run) == digest(whole)
 
 
-def test_disk_full_while_saving_keeps_the_last_checkpoint(splits, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("file", "what"), [("rng_state.pth", "checkpoint-6"), ("optimizer.pt", "the last checkpoint")])
+def test_disk_full_while_saving_keeps_the_last_checkpoint(splits, tmp_path, monkeypatch, file, what):
+    """In the way of training, and beside it."""
     run = new_run(tmp_path / "full")
     saved = torch.save
 
-    def full(state, file, *args, **kwargs):
-        if "checkpoint-6" in str(file):
+    def full(state, path, *args, **kwargs):
+        if "checkpoint-6" in str(path) and Path(path).name == file:
             raise OSError(28, "No space left on device")
-        return saved(state, file, *args, **kwargs)
+        return saved(state, path, *args, **kwargs)
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(FerError, match=r"checkpoint-6 could not be written.*No space left.*--resume") as error:
+    with pytest.raises(FerError, match=rf"{what} could not be written.*No space left.*--resume") as error:
         fit(recipe(), splits, run)
     assert error.value.exit_code == 1
     assert [path.name for path in checkpoints(run.checkpoints)] == ["checkpoint-2", "checkpoint-4"]
     assert not (run.checkpoints / ".staging").exists()
 
 
-@pytest.mark.parametrize(("owner", "name"), [(trainer.Trainer, "_save"), (trainer, "publish")])
-def test_training_goes_on_while_a_checkpoint_is_written_and_sealed(whole, splits, tmp_path, monkeypatch, owner, name):
+def test_training_goes_on_while_a_checkpoint_is_written(splits, tmp_path, monkeypatch):
     """It holds what was so when it was due, not what training has made of it since."""
+    expected = new_run(tmp_path / "expected")
+    fit(recipe(ema_decay=0.9), splits, expected)
     losses, went_on = [], []
-    classification_loss, write = fitting.classification_loss, getattr(owner, name)
+    classification_loss, write = fitting.classification_loss, trainer.Trainer._save
 
     def counted(*args):
         losses.append(1)
@@ -181,14 +184,13 @@ def test_training_goes_on_while_a_checkpoint_is_written_and_sealed(whole, splits
         return write(*args)
 
     monkeypatch.setattr(fitting, "classification_loss", counted)
-    monkeypatch.setattr(owner, name, waits_for_a_step)
+    monkeypatch.setattr(trainer.Trainer, "_save", waits_for_a_step)
     run = new_run(tmp_path / "run")
-    fit(recipe(), splits, run)
+    fit(recipe(ema_decay=0.9), splits, run)
     assert went_on[0]
-    written, expected = checkpoints(run.checkpoints), checkpoints(whole.checkpoints)
-    assert len(written) == len(went_on) == len(expected)
-    for path, other in zip(written, expected, strict=True):
-        for file in ("model.safetensors", "optimizer.pt", "scheduler.pt"):
+    assert len(went_on) == 9
+    for path, other in zip(checkpoints(run.checkpoints), checkpoints(expected.checkpoints), strict=True):
+        for file in ("model.safetensors", "optimizer.pt", "scheduler.pt", "weight_average.pt"):
             assert (path / file).read_bytes() == (other / file).read_bytes()
 
 
@@ -329,9 +331,11 @@ def test_fp16_without_a_gpu_is_refused(tmp_path):
 def test_sharding_is_refused_where_accelerate_would_leave_it_out(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"train\.fsdp needs several GPUs"):
         training_arguments(recipe(fsdp=True).train, tmp_path)
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(UserError, match=r"in the recipe, train\.fsdp=true"):
-        training_arguments(recipe().train, tmp_path)
+    for way in ("FSDP", "DEEPSPEED"):
+        monkeypatch.setenv(f"ACCELERATE_USE_{way}", "true")
+        with pytest.raises(UserError, match=r"in the recipe, train\.fsdp=true"):
+            training_arguments(recipe().train, tmp_path)
+        monkeypatch.delenv(f"ACCELERATE_USE_{way}")
 
 
 def test_checkpoints_hold_no_best_model_state_of_another_machine(whole):
