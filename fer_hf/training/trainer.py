@@ -127,7 +127,7 @@ class FerTrainer(Trainer):
             name_blocks(self.model)
             if self.args.bf16:  # accelerate would add gradients up in bf16, too
                 plugin: Any = self.accelerator.state.fsdp_plugin
-                plugin.mixed_precision_policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, torch.float32)
+                plugin.mixed_precision_policy = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32)
         if self.args.device.type == "cuda":  # each process drops other features; samplers draw on the CPU
             torch.cuda.manual_seed(self.args.seed + self.args.process_index)
         # Our loss is a mean over the batch: the Trainer has to divide it by the accumulation steps.

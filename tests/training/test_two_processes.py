@@ -144,3 +144,10 @@ def test_a_sharded_vit_learns_the_same_and_resumes_to_the_same_bytes(folder, vit
     assert done.returncode == 0, done.stderr
     assert "resuming from checkpoint-2" in done.stderr
     assert digest(resumed) == digest(sharded)
+
+
+def test_a_sharded_vit_learns_in_bf16(folder, vit):
+    command = [*VIT, "train.fsdp=true", "train.precision=bf16", "--output"]
+    done = launch(folder, *command, "sharded-bf16", program=("as_on_gpus.py",))
+    assert done.returncode == 0, done.stderr
+    assert 1e-5 < difference(Run(folder / "sharded-bf16"), vit) < 5e-3
