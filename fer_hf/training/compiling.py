@@ -17,8 +17,7 @@ COMPILING = 0.3
 GAIN = 1.3
 DEPTHWISE, OTHERS = 5e12, 30e12
 """How many times faster compiled networks train on a GPU, and FLOP/s with and without depthwise convolutions: from
-published figures of an A100, not measured by us. On CPUs nothing is gained: 1.02 times for EfficientNet-B0 at 112
-pixels, 0.93 for ResNet18 at 48."""
+published figures of an A100, not measured by us. On CPUs little is gained: 0.93 to 1.09 times for seven networks."""
 
 
 def repays(model: nn.Module, sizes: Sequence[tuple[int, int]], images: float) -> tuple[float, float] | None:
