@@ -17,7 +17,7 @@ COMPILING = 0.3
 GAIN = 1.3
 DEPTHWISE, OTHERS = 5e12, 30e12
 """How many times faster compiled networks train on a GPU, and FLOP/s with and without depthwise convolutions: from
-published figures of an A100, not measured by us. On CPUs little is gained: 0.93 to 1.09 times for seven networks."""
+published figures of an A100, not measured by us. On CPUs little is gained: 0.93 to 1.09 times."""
 
 
 def repays(model: nn.Module, sizes: Sequence[tuple[int, int]], images: float) -> tuple[float, float] | None:
