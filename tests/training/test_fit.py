@@ -24,7 +24,7 @@ from fer_hf.data import toy
 from fer_hf.errors import FerError, UserError
 from fer_hf.recipe_file import validate_recipe
 from fer_hf.run import Run
-from fer_hf.training import trainer
+from fer_hf.training import saving
 from fer_hf.training.arguments import training_arguments
 from fer_hf.training.checkpoints import checkpoints, defect
 from fer_hf.training.fit import class_weights, fit
@@ -170,7 +170,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(splits, tmp_path, monkey
     expected = new_run(tmp_path / "expected")
     fit(recipe(ema_decay=0.9), splits, expected)
     losses, went_on = [], []
-    classification_loss, write = fitting.classification_loss, trainer.Trainer._save
+    classification_loss, write = fitting.classification_loss, saving.Trainer._save
 
     def counted(*args):
         losses.append(1)
@@ -184,7 +184,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(splits, tmp_path, monkey
         return write(*args)
 
     monkeypatch.setattr(fitting, "classification_loss", counted)
-    monkeypatch.setattr(trainer.Trainer, "_save", waits_for_a_step)
+    monkeypatch.setattr(saving.Trainer, "_save", waits_for_a_step)
     run = new_run(tmp_path / "run")
     fit(recipe(ema_decay=0.9), splits, run)
     assert went_on[0]
@@ -195,7 +195,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(splits, tmp_path, monkey
 
 
 def test_disk_full_while_sealing_keeps_the_last_checkpoint(splits, tmp_path, monkeypatch):
-    publish, sealed = trainer.publish, []
+    publish, sealed = saving.publish, []
 
     def full(staged, *args):
         if sealed:
@@ -203,7 +203,7 @@ def test_disk_full_while_sealing_keeps_the_last_checkpoint(splits, tmp_path, mon
         sealed.append(staged)
         publish(staged, *args)
 
-    monkeypatch.setattr(trainer, "publish", full)
+    monkeypatch.setattr(saving, "publish", full)
     run = new_run(tmp_path / "full")
     with pytest.raises(FerError, match=r"the last checkpoint could not be written.*No space left.*--resume"):
         fit(recipe(), splits, run)
@@ -212,7 +212,7 @@ def test_disk_full_while_sealing_keeps_the_last_checkpoint(splits, tmp_path, mon
 
 
 def test_ctrl_c_while_a_checkpoint_is_sealed_leaves_it_whole(splits, tmp_path, monkeypatch):
-    publish, interrupted, futures = trainer.publish, threading.Event(), []
+    publish, interrupted, futures = saving.publish, threading.Event(), []
 
     def slow(*args):
         interrupted.wait(30)
@@ -229,8 +229,8 @@ def test_ctrl_c_while_a_checkpoint_is_sealed_leaves_it_whole(splits, tmp_path, m
             future.result = interrupt
             return future
 
-    monkeypatch.setattr(trainer, "publish", slow)
-    monkeypatch.setattr(trainer, "ThreadPoolExecutor", Writer)
+    monkeypatch.setattr(saving, "publish", slow)
+    monkeypatch.setattr(saving, "ThreadPoolExecutor", Writer)
     run = new_run(tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):
         fit(recipe(), splits, run)
