@@ -379,11 +379,12 @@ class Recipe(Section):
 
         All but the name and the batch of evaluations, which may have been too large for the memory.
         """
-        mine, theirs = self._flat(), other._flat()
+        mine, theirs = self.flat(), other.flat()
         keys = sorted((mine.keys() | theirs.keys()) - {"train.per_device_eval_batch_size"})
         return [f"{k} was {mine.get(k)!r}, now {theirs.get(k)!r}" for k in keys if mine.get(k) != theirs.get(k)]
 
-    def _flat(self) -> dict[str, Any]:
+    def flat(self) -> dict[str, Any]:
+        """Every setting but the name, as plain objects by keys such as `train.seed`."""
         sections = self.model_dump(mode="json", exclude={"name"})
         return {f"{section}.{key}": value for section, settings in sections.items() for key, value in settings.items()}
 

@@ -21,6 +21,7 @@ from fer_hf.run import Run
 
 Configurations = dict[str, list[Run]]  # by name, one run for each seed
 SHAPES_WEIGHTS = {"model", "data", "augment", "train", "loss"}
+LEFT_OUT = {f"train.{key}" for key in ("seed", *NOT_OF_WEIGHTS)}
 
 
 def find_runs(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
@@ -48,11 +49,9 @@ def configurations(runs: Sequence[Run]) -> tuple[Configurations, list[str]]:
     settings: dict[str, dict[str, Any]] = {}
     repeated = []
     for run in runs:
-        sections = load_recipe(run.recipe_file).model_dump(mode="json", include=SHAPES_WEIGHTS)
-        seed = sections["train"].pop("seed")
-        for key in NOT_OF_WEIGHTS:
-            sections["train"].pop(key)
-        flat = {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
+        recipe = load_recipe(run.recipe_file).flat()
+        seed = recipe["train.seed"]
+        flat = {k: v for k, v in recipe.items() if k.split(".")[0] in SHAPES_WEIGHTS and k not in LEFT_OUT}
         seeds = groups.setdefault(repr(flat), {})
         settings[repr(flat)] = flat
         if seed in seeds:

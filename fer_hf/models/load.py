@@ -110,7 +110,9 @@ def load_model(
     try:
         if random:
             if labels is None:
-                raise UserError(f"{name!r} would start from random weights: name a label set, it has no labels yet.")
+                raise UserError(
+                    f"{name!r} would start from random weights, so it has no labels of its own: name a label set."
+                )
             loaded = _random_timm(timm_name, labels, image_size, dropout)
         else:
             loaded = _load_hub(str(hub_id), labels, pretrained, image_size, dropout)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 from torch import nn
@@ -38,6 +39,7 @@ def repays(model: nn.Module, sizes: Sequence[tuple[int, int]], images: float) ->
     return (seconds, saved) if saved > 2 * COMPILING * len(layers) * len(sizes) else None
 
 
+@cache
 def fault(device: torch.device) -> str | None:
     """Why `torch.compile` does not work here, such as for want of a compiler; None when it does. Found by trying."""
     try:

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import recursively_apply
-from transformers import PreTrainedModel, Trainer
+from torch import nn
+from transformers import Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from fer_hf.errors import FerError, TerminatedError
@@ -39,7 +40,6 @@ class SavingTrainer(Trainer):
         best_model: folder of the best model's config and weights; `_keep_best` writes them.
     """
 
-    model: PreTrainedModel
     average: WeightAverage | None = None
     """Saved in checkpoints, too."""
 
@@ -126,7 +126,7 @@ class SavingTrainer(Trainer):
         if self._to_write is None or self.is_fsdp_enabled:  # which is written by all processes together
             return super()._save(output_dir, state_dict)
         os.makedirs(str(output_dir), exist_ok=True)
-        self._to_write.append(partial(super()._save, output_dir, on_cpu(self.model.state_dict())))
+        self._to_write.append(partial(super()._save, output_dir, on_cpu(cast(nn.Module, self.model).state_dict())))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """The Trainer's; later, and as they are now."""

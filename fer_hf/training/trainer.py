@@ -10,14 +10,15 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from accelerate.utils import DDPCommunicationHookType
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.optim.lr_scheduler import OneCycleLR
+from transformers import PreTrainedModel
 
 from fer_hf.errors import FerError, UserError
 from fer_hf.images import EvalTransform, TrainTransform
@@ -89,6 +90,7 @@ class FerTrainer(SavingTrainer):
         **kwargs: Any,
     ):
         super().__init__(*args, processor=processor, best_model=best_model, **kwargs)
+        self.model: PreTrainedModel
         self.train_transform, self.eval_transform = train_transform, eval_transform
         self.best_before = best_before
         self.train_loss, self.parameter_groups = train_loss, parameter_groups
@@ -98,7 +100,7 @@ class FerTrainer(SavingTrainer):
         self.ddp_comm_hook = ddp_comm_hook
         channels_last &= not self.is_fsdp_enabled  # which shards contiguous weights only
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        cast(nn.Module, self.model).to(memory_format=self.memory_format)
+        self.model.to(memory_format=self.memory_format)
         self.compile = compile
         self.frozen = frozen_batch_norms(self.model)
         self.average = WeightAverage(self.model, ema_decay) if ema_decay else None

@@ -208,7 +208,7 @@ def test_mistakes(tmp_path):
         load_model("resnt18", FER7)
     with pytest.raises(UserError, match=r"no config\.json"):
         load_model(str(tmp_path), FER7)
-    with pytest.raises(UserError, match="name a label set"):
+    with pytest.raises(UserError, match="no labels of its own"):
         load_model("resnet18", pretrained=False)
     folder = tiny_vit(tmp_path / "broken", DIMA806)
     (folder / "config.json").write_text(

@@ -165,12 +165,13 @@ def test_disk_full_while_saving_keeps_the_last_checkpoint(splits, tmp_path, monk
     assert not (run.checkpoints / ".staging").exists()
 
 
-def test_training_goes_on_while_a_checkpoint_is_written(splits, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("owner", "name"), [(saving.Trainer, "_save"), (saving, "publish")])
+def test_training_goes_on_while_a_checkpoint_is_written_and_sealed(splits, tmp_path, monkeypatch, owner, name):
     """It holds what was so when it was due, not what training has made of it since."""
     expected = new_run(tmp_path / "expected")
     fit(recipe(ema_decay=0.9), splits, expected)
     losses, went_on = [], []
-    classification_loss, write = fitting.classification_loss, saving.Trainer._save
+    classification_loss, write = fitting.classification_loss, getattr(owner, name)
 
     def counted(*args):
         losses.append(1)
@@ -184,7 +185,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(splits, tmp_path, monkey
         return write(*args)
 
     monkeypatch.setattr(fitting, "classification_loss", counted)
-    monkeypatch.setattr(saving.Trainer, "_save", waits_for_a_step)
+    monkeypatch.setattr(owner, name, waits_for_a_step)
     run = new_run(tmp_path / "run")
     fit(recipe(ema_decay=0.9), splits, run)
     assert went_on[0]
