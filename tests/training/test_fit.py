@@ -170,20 +170,26 @@ def test_training_goes_on_while_a_checkpoint_is_written_and_sealed(splits, tmp_p
     """It holds what was so when it was due, not what training has made of it since."""
     expected = new_run(tmp_path / "expected")
     fit(recipe(ema_decay=0.9), splits, expected)
-    losses, went_on = [], []
+    losses, due, went_on = [], [], []
     classification_loss, write = fitting.classification_loss, getattr(owner, name)
 
     def counted(*args):
         losses.append(1)
         return classification_loss(*args)
 
+    class Writer(ThreadPoolExecutor):
+        def submit(self, *args):
+            due.append(len(losses))
+            return super().submit(*args)
+
     def waits_for_a_step(*args):
-        before, deadline = len(losses), time.monotonic() + 30
-        while len(losses) == before and not went_on and time.monotonic() < deadline:
+        deadline = time.monotonic() + 30
+        while len(losses) == due[0] and time.monotonic() < deadline:
             time.sleep(0.01)
-        went_on.append(len(losses) > before)
+        went_on.append(len(losses) > due[0])
         return write(*args)
 
+    monkeypatch.setattr(saving, "ThreadPoolExecutor", Writer)
     monkeypatch.setattr(fitting, "classification_loss", counted)
     monkeypatch.setattr(owner, name, waits_for_a_step)
     run = new_run(tmp_path / "run")
