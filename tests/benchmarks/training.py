@@ -1,13 +1,13 @@
 """Training speed: ours, the usual way, and the network alone, side by side.
 
-    python -m tests.benchmarks.training SOURCE [--model resnet18] [--size 48] [--batch 64] [--steps 40]
+    python -m tests.benchmarks.training SOURCE [KEY=VALUE ...] [--model resnet18] [--size 48] [--batch 64] [--steps 40]
 
-- ours: the recipe's own path, from `fer_hf.training.fit`.
+- ours: the recipe's own path, from `fer_hf.training.fit`. `KEY=VALUE`, such as `train.torch_compile=true`, changes the
+  recipe, of the ceilings too; with `--vary KEY=VALUE` it is ours once more, with that change alone.
 - stock: the Trainer, `set_transform`, torchvision's transforms of one PIL image at a time, the same augmentation,
   without loader workers; with `--workers N`, N of them, which work ahead while the others have their turns.
 - ceiling: the network alone. Forward, backward, gradient clipping and fused AdamW on one random batch that lies on the
-  device, as the stock way has it, and as ours: in channels_last order (not with `--contiguous`) and, on a CPU, with
-  memory kept between steps.
+  device, as the stock way has it, and as ours: in channels_last order and, on a CPU, with memory kept between steps.
 
 Each takes one step in turn, in a new order each round, so what disturbs the machine disturbs all. Figures are medians
 over the rounds; ratios are those of one round. With `--profile`, the seconds of each part of `--steps` steps instead,
@@ -37,7 +37,7 @@ from fer_hf.images import ImageSpec
 from fer_hf.launch import keep_memory
 from fer_hf.models.load import load_model
 from fer_hf.recipe import Recipe
-from fer_hf.recipe_file import validate_recipe
+from fer_hf.recipe_file import load_recipe
 from fer_hf.run import Run, environment
 from fer_hf.training.fit import _Fit
 from fer_hf.training.profile import Profile
@@ -49,16 +49,15 @@ LABELS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source")
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="Of the recipe, for ours and the ceilings.")
+    parser.add_argument("--vary", action="append", default=[], metavar="KEY=VALUE", help="Ours once more, with this change.")
     parser.add_argument("--model", default="resnet18")
     parser.add_argument("--size", type=int, default=48)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--compile", action="store_true", help="Ours and the ceilings with torch.compile.")
-    parser.add_argument("--contiguous", action="store_true", help="Ours without channels_last.")
     parser.add_argument("--profile", action="store_true", help="Where the time goes, the stock way and ours.")
-    asked = parser.parse_args()
+    asked = parser.parse_intermixed_args()
     if asked.profile:
         return profile(asked)
     times = take_turns(asked)
@@ -75,14 +74,16 @@ def take_turns(asked: argparse.Namespace) -> dict[str, list[float]]:
     """Seconds of each step of each way. Every way is a process of its own, and one of them works at a time."""
     context = multiprocessing.get_context("spawn")
     pipes, processes = {}, []
-    for name in WAYS:
+    jobs = {name: (name, recipe_of(asked)) for name in WAYS}
+    jobs |= {f"ours, {change}": ("ours", recipe_of(asked, change)) for change in asked.vary}
+    for name, job in jobs.items():
         pipes[name], theirs = context.Pipe()
-        processes.append(context.Process(target=work, args=(name, asked, theirs), daemon=True))
+        processes.append(context.Process(target=work, args=(*job, asked, theirs), daemon=True))
         processes[-1].start()
         theirs.close()  # so that we hear when it has ended
-    times: dict[str, list[float]] = {name: [] for name in WAYS}
+    times: dict[str, list[float]] = {name: [] for name in jobs}
     for number in range(-WARM_UP, asked.steps):
-        for name in random.sample(sorted(WAYS), len(WAYS)):
+        for name in random.sample(list(jobs), len(jobs)):
             pipes[name].send("go")
             seconds = pipes[name].recv()
             if number >= 0:
@@ -92,7 +93,7 @@ def take_turns(asked: argparse.Namespace) -> dict[str, list[float]]:
     return times
 
 
-def work(name: str, asked: argparse.Namespace, pipe: Connection) -> None:
+def work(way: str, recipe: Recipe, asked: argparse.Namespace, pipe: Connection) -> None:
     """Take a step whenever told so, and answer with its seconds."""
     began = 0.0
 
@@ -106,25 +107,25 @@ def work(name: str, asked: argparse.Namespace, pipe: Connection) -> None:
 
     quiet_libraries()
     pipe.recv()
-    WAYS[name](recipe_of(asked), asked, tick)
+    WAYS[way](recipe, asked, tick)
 
 
-def recipe_of(asked: argparse.Namespace) -> Recipe:
-    return validate_recipe(
-        {
-            "model": {"name": asked.model, "pretrained": False, "image_size": asked.size},
-            "data": {"source": asked.source},
-            "train": {
-                "per_device_train_batch_size": asked.batch,
-                "max_steps": asked.steps if asked.profile else 10**6,
-                "precision": asked.precision,
-                "report_to": [],
-                "save_steps": 10**6,
-                "torch_compile": asked.compile,
-                "channels_last": not asked.contiguous,
-            },
-        }
-    )
+def recipe_of(asked: argparse.Namespace, *changes: str) -> Recipe:
+    content = {
+        "model": {"name": asked.model, "pretrained": False, "image_size": asked.size},
+        "data": {"source": asked.source},
+        "train": {
+            "per_device_train_batch_size": asked.batch,
+            "max_steps": asked.steps if asked.profile else 10**6,
+            "report_to": [],
+            "save_steps": 10**6,
+            "torch_compile": False,
+        },
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "benchmark.yaml"
+        path.write_text(json.dumps(content))
+        return load_recipe(path, [*asked.settings, *changes])
 
 
 def profile(asked: argparse.Namespace) -> None:
@@ -164,7 +165,7 @@ def our_trainer(recipe: Recipe, asked: argparse.Namespace, folder: str) -> Train
     fitting = _Fit(recipe, load(recipe).splits, Run(Path(folder)), loaded, resume=False)
     args = fitting._arguments(recipe.train, Path(folder), 0)
     args.eval_strategy = args.save_strategy = "no"
-    return fitting._trainer(recipe.train, args, 0, asked.compile)
+    return fitting._trainer(recipe.train, args, 0, fitting._compile(recipe.train, args))
 
 
 def stock_trainer(recipe: Recipe, folder: str, **settings: Any) -> Trainer:
