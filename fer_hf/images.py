@@ -12,7 +12,7 @@ Design:
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -38,6 +38,9 @@ TIMM_INTERPOLATION = {
     "lanczos": InterpolationMode.BICUBIC,
     "random": InterpolationMode.BILINEAR,
 }
+
+DRAWN = 16
+"""Random numbers of each image in each epoch."""
 
 
 @dataclass(frozen=True)
@@ -214,50 +217,40 @@ class EvalTransform:
         return normalise(images.float() / 255, self.spec)
 
 
+@dataclass(eq=False)
 class TrainTransform:
     """Augmentation and `EvalTransform`'s normalisation in one: random resized crop, flip, rotation, jitter, erasing.
 
-    Args:
-        spec: what the model wants.
-        num_samples: length of the training set; `index` runs below it.
-        seed: with epoch and index the only source of randomness.
-        crop_scale: area of the crop as a share of the image, above 1 zooms out (reflecting at the border).
-        crop_ratio: its aspect ratio, drawn log-uniformly.
-        horizontal_flip, erasing: probabilities.
-        rotation: degrees to either side.
-        brightness, contrast, saturation: factors are drawn from [1 - x, 1 + x].
-        sizes: edges of `pixel_values` in the first epochs, one for each; after them it is the model's own size.
+    The only sources of randomness are `seed`, epoch and index.
     """
 
-    COLUMNS = 16
-
-    def __init__(
-        self,
-        spec: ImageSpec,
-        num_samples: int,
-        seed: int,
-        crop_scale: tuple[float, float] = (0.8, 1.0),
-        crop_ratio: tuple[float, float] = (0.9, 1.11),
-        horizontal_flip: float = 0.5,
-        rotation: float = 10.0,
-        brightness: float = 0.2,
-        contrast: float = 0.2,
-        saturation: float = 0.0,
-        erasing: float = 0.0,
-        sizes: Sequence[int] = (),
-    ):
-        self.spec, self.num_samples, self.seed = spec, num_samples, seed
-        self.crop_scale, self.crop_ratio, self.horizontal_flip = crop_scale, crop_ratio, horizontal_flip
-        self.rotation, self.erasing = rotation, erasing
-        self.brightness, self.contrast, self.saturation = brightness, contrast, saturation
-        self.sizes = sizes
-        self._epoch, self._table = -1, torch.empty(0)
+    spec: ImageSpec
+    num_samples: int
+    """Length of the training set; `index` runs below it."""
+    seed: int
+    crop_scale: tuple[float, float] = (0.8, 1.0)
+    """Area of the crop as a share of the image; above 1 zooms out (reflecting at the border)."""
+    crop_ratio: tuple[float, float] = (0.9, 1.11)
+    """Its aspect ratio, drawn log-uniformly."""
+    horizontal_flip: float = 0.5
+    """A probability, as is `erasing`."""
+    rotation: float = 10.0
+    """Degrees to either side."""
+    brightness: float = 0.2
+    """Factors are drawn from [1 - x, 1 + x], of contrast and saturation too."""
+    contrast: float = 0.2
+    saturation: float = 0.0
+    erasing: float = 0.0
+    sizes: Sequence[int] = ()
+    """Edges of `pixel_values` in the first epochs, one for each; after them it is the model's own size."""
+    _epoch: int = field(default=-1, init=False)
+    _table: Tensor = field(default_factory=lambda: torch.empty(0), init=False)
 
     def uniform(self, epoch: int, index: Sequence[int]) -> Tensor:
-        """The random numbers of each image in an epoch: `(B, COLUMNS)` in [0, 1)."""
+        """The random numbers of each image in an epoch: `(B, DRAWN)` in [0, 1)."""
         if epoch != self._epoch:
             generator = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
-            table = generator.random((self.num_samples, self.COLUMNS), dtype=np.float32)
+            table = generator.random((self.num_samples, DRAWN), dtype=np.float32)
             self._epoch, self._table = epoch, torch.from_numpy(table)
         return self._table[list(index)]
 

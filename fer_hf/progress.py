@@ -10,8 +10,8 @@ from rich.progress import Progress
 T = TypeVar("T")
 PATIENCE = 2.0  # seconds
 
-console = Console(stderr=True)
-output = Console()
+console = Console(stderr=True, markup=False, highlight=False)
+output = Console(markup=False, highlight=False)
 
 
 def track(items: Iterable[T], what: str, total: int | None = None, quiet: bool = False) -> Iterator[T]:

@@ -5,6 +5,7 @@ key; `train` takes every other field of `transformers.TrainingArguments` by its 
 a recipe dumps with every default filled in, and that dump loads to the same recipe.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -292,73 +293,43 @@ class Recipe(Section):
             key = key.rpartition(".")[0]
         return self._origin.get(key, "the default")
 
-    def contradictions(self) -> list[tuple[str, str]]:
+    def contradictions(self) -> Iterator[tuple[str, str]]:
         """Settings that do not go together: the key to change, and why."""
-        loss, train, augment = self.loss, self.train, self.augment
-        mixes = bool(augment.mixup or augment.cutmix)
+        loss, train, augment, labels = self.loss, self.train, self.augment, label_names(self.data.label_set)
+        mixes, by_steps = augment.mixup or augment.cutmix, train.passed_through.get("max_steps", -1) > 0
         soft = {
             "augment.mixup or augment.cutmix": mixes,
-            "loss.label_smoothing": bool(loss.label_smoothing),
+            "loss.label_smoothing": loss.label_smoothing,
             "loss.soft_labels": loss.soft_labels,
         }
-        labels = label_names(self.data.label_set)
-        weights = loss.class_weights
-        epochs = min([stage.num_train_epochs or train.num_train_epochs for stage in train.stages or [Stage()]])
-        checks = [
-            ("export.int8", self.export.int8 and not self.export.onnx, "quantises the ONNX model: set export.onnx too"),
-            (
-                "loss.focal_gamma",
-                loss.focal_gamma and any(soft.values()),
-                f"the focal loss takes hard labels only: leave out {' and '.join(k for k, on in soft.items() if on)}",
-            ),
-            ("augment.mixup", mixes and not augment.enabled, "mixing is an augmentation, and augment.enabled is false"),
-            (
-                "loss.class_weights",
-                not isinstance(weights, str) and len(weights) != len(labels),
-                f"{len(weights)} weights for the {len(labels)} labels {', '.join(labels)}",
-            ),
-            (
-                "train.sampling",
-                train.sampling == "class_balanced" and weights != "none",
-                "balances the classes a second time: choose it or loss.class_weights",
-            ),
-            (
-                "train.sam_rho",
-                train.sam_rho and train.precision == "fp16",
-                "SAM cannot use the scaled gradients of fp16: set train.precision to bf16 or fp32",
-            ),
-            (
-                "train.max_steps",
-                train.stages and train.passed_through.get("max_steps", -1) > 0,
-                "would hold for each of the stages: give them num_train_epochs",
-            ),
-            (
-                "train.progressive_sizes",
-                train.progressive_sizes and (not augment.enabled or train.passed_through.get("max_steps", -1) > 0),
-                "needs augment.enabled, and num_train_epochs instead of max_steps",
-            ),
-            (
-                "train.progressive_sizes",
-                train.progressive_sizes and epochs < len(train.progressive_sizes) + 1,
-                f"{len(train.progressive_sizes)} sizes, and the model's own, for {epochs:g} epochs: each needs one",
-            ),
-            (
-                "train.fsdp",
-                train.fsdp
-                and (
-                    train.stages
-                    or train.sam_rho
-                    or train.ema_decay
-                    or train.ddp_comm_hook != "none"
-                    or train.auto_find_batch_size
-                    or train.torch_compile is True
-                ),
-                "does not go with stages, sam_rho, ema_decay, ddp_comm_hook, auto_find_batch_size and torch_compile: "
-                "leave them out",
-            ),
-            ("train.sam_adaptive", train.sam_adaptive and not train.sam_rho, "needs a radius: set train.sam_rho"),
-        ]
-        return [(key, why) for key, wrong, why in checks if wrong]
+        if self.export.int8 and not self.export.onnx:
+            yield "export.int8", "quantises the ONNX model: set export.onnx too"
+        if loss.focal_gamma and any(soft.values()):
+            wrong = " and ".join(key for key, on in soft.items() if on)
+            yield "loss.focal_gamma", f"the focal loss takes hard labels only: leave out {wrong}"
+        if mixes and not augment.enabled:
+            yield "augment.mixup", "mixing is an augmentation, and augment.enabled is false"
+        if not isinstance(weights := loss.class_weights, str) and len(weights) != len(labels):
+            names = ", ".join(labels)
+            yield "loss.class_weights", f"{len(weights)} weights for the {len(labels)} labels {names}"
+        if train.sampling == "class_balanced" and weights != "none":
+            yield "train.sampling", "balances the classes a second time: choose it or loss.class_weights"
+        if train.sam_rho and train.precision == "fp16":
+            yield "train.sam_rho", "SAM cannot use the scaled gradients of fp16: set train.precision to bf16 or fp32"
+        if train.stages and by_steps:
+            yield "train.max_steps", "would hold for each of the stages: give them num_train_epochs"
+        if sizes := train.progressive_sizes:
+            if not augment.enabled or by_steps:
+                yield "train.progressive_sizes", "needs augment.enabled, and num_train_epochs instead of max_steps"
+            epochs = min(stage.num_train_epochs or train.num_train_epochs for stage in train.stages or [Stage()])
+            if epochs < len(sizes) + 1:
+                why = f"{len(sizes)} sizes, and the model's own, for {epochs:g} epochs: each needs one"
+                yield "train.progressive_sizes", why
+        not_sharded = ("stages", "sam_rho", "ema_decay", "ddp_comm_hook", "auto_find_batch_size", "torch_compile")
+        if train.fsdp and any(getattr(train, key) not in (False, [], "none", "auto") for key in not_sharded):
+            yield "train.fsdp", f"does not go with {', '.join(not_sharded[:-1])} and {not_sharded[-1]}: leave them out"
+        if train.sam_adaptive and not train.sam_rho:
+            yield "train.sam_adaptive", "needs a radius: set train.sam_rho"
 
     def public(self) -> dict[str, Any]:
         """The recipe as plain objects without paths of this machine: `fer2013:/home/me/x` becomes `fer2013:PATH`."""

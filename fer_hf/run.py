@@ -11,6 +11,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -155,8 +156,10 @@ class Run:
 
     @staticmethod
     def new_path(folder: Path) -> Path:
-        """A name for a new run that sorts by time: `runs/<recipe>/20260131-175900`."""
-        return folder / datetime.now().strftime("%Y%m%d-%H%M%S")
+        """A name for a new run that sorts by time, and that no other has: `runs/<recipe>/20260131-175900`."""
+        while (path := folder / datetime.now().strftime("%Y%m%d-%H%M%S")).exists():
+            time.sleep(0.1)
+        return path
 
     def metrics(self) -> dict[str, Any]:
         """What `metrics.json` holds so far; empty before the first stage has written."""

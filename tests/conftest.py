@@ -19,9 +19,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from hub_server import hub  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
+LONG = ("test_readme.py", "test_two_processes.py", "test_slurm.py", "test_benchmarks.py", "test_fit.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG)  # or one worker ends minutes after the others
     if importlib.util.find_spec("optimum") is None:
         for item in items:
             if item.get_closest_marker("export"):

@@ -23,7 +23,7 @@ def run(name: str, faces: Path, folder: Path, *options: str) -> str:
     command = [sys.executable, "-m", f"tests.benchmarks.{name}", f"folder:{faces}", *options]
     env = os.environ | {"OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(folder)}
     done = subprocess.run(
-        command, cwd=Path(__file__).parents[1], env=env, capture_output=True, text=True, timeout=600, check=False
+        command, cwd=Path(__file__).parents[1], env=env, capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -60,7 +60,7 @@ def in_own_process(hub: HubServer, tmp_path: Path, script: str, *args: object, t
     """What a Python script prints that runs with this server as its Hub."""
     env = hub.env(tmp_path / "home", token) | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", script, *map(str, args)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -44,6 +44,14 @@ def test_runs_are_listed_newest_first(tmp_path):
     assert [run.path.name for run in Run.all(tmp_path)] == ["20260102-000000", "20260101-000000"]
 
 
+def test_a_new_run_has_a_name_that_no_other_has(tmp_path):
+    paths = [Run.new_path(tmp_path)]
+    paths[0].mkdir()
+    paths.append(Run.new_path(tmp_path))
+    assert paths[0] != paths[1]
+    assert not paths[1].exists()
+
+
 def test_environment_is_plain_and_names_what_matters():
     found = environment(seed=3)
     json.dumps(found)

@@ -21,7 +21,7 @@ PATIENCE = 600  # seconds, for machines that do much else
 RECIPE = """
 model: {name: test_resnet, pretrained: false, image_size: 32}
 data: {source: "folder:faces"}
-train: {num_train_epochs: 6, per_device_train_batch_size: 8, save_steps: 2, report_to: []}
+train: {num_train_epochs: 30, per_device_train_batch_size: 8, save_steps: 2, report_to: []}
 evaluate: {splits: [test]}
 """
 CONFIGURATION = """
@@ -29,7 +29,7 @@ ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
-AuthInfo=socket={folder}/munge.socket,cred_expire=5
+AuthInfo=socket={folder}/munge.socket,cred_expire=10
 SlurmctldPort={ports[0]}
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
@@ -43,6 +43,8 @@ SelectTypeParameters=CR_CPU
 ReturnToService=2
 KillWait=3
 WaitTime=1
+MessageTimeout=100
+BatchStartTimeout=300
 GresTypes=gpu
 SlurmdParameters=config_overrides
 SchedulerParameters=sched_interval=1,batch_sched_delay=0
@@ -61,7 +63,9 @@ pytestmark = [
 
 
 def call(*command: object) -> str:
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -73,10 +77,14 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.2)
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+def free_ports(number: int) -> list[int]:
+    found = [socket.socket() for _ in range(number)]
+    for each in found:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in found]
+    for each in found:
+        each.close()
+    return ports
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +96,7 @@ def cluster() -> Iterator[Path]:
     (folder / "munge.key").chmod(0o600)
     conf = folder / "slurm.conf"
     host = socket.gethostname().partition(".")[0]
-    conf.write_text(CONFIGURATION.format(host=host, folder=folder, ports=[free_port() for _ in range(3)]))
+    conf.write_text(CONFIGURATION.format(host=host, folder=folder, ports=free_ports(3)))
     (folder / "gres.conf").write_text("Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n")
     munge = [f"--{name}={folder}/munge.{end}" for name, end in [("key-file", "key"), ("socket", "socket")]]
     munge += [f"--{name}={folder}/munge.{end}" for name, end in [("pid-file", "pid"), ("seed-file", "seed")]]
@@ -112,7 +120,7 @@ def cluster() -> Iterator[Path]:
     finally:
         for daemon in reversed(started):
             daemon.terminate()
-            daemon.wait(30)
+            daemon.wait(PATIENCE)
         os.environ.pop("SLURM_CONF") if before is None else os.environ.update(SLURM_CONF=before)
         shutil.rmtree(folder)
 
@@ -206,7 +214,7 @@ def submit(cluster, tmp_path, monkeypatch) -> Callable[..., str]:
 
 
 def test_two_processes_train_one_recipe_and_go_on_after_a_requeue(submit, tmp_path):
-    job = submit("--ntasks=2", epochs=5)
+    job = submit("--ntasks=2", epochs=20)
     wait_for(lambda: [*tmp_path.glob("runs/*/*/checkpoints/checkpoint-*/manifest.json")], "a checkpoint")
     (tmp_path / "tiny.yaml").unlink()  # or edited, for the next experiment
     call("scancel", "--signal=TERM", job)
@@ -219,7 +227,7 @@ def test_two_processes_train_one_recipe_and_go_on_after_a_requeue(submit, tmp_pa
     assert run.path.name.endswith(f"-job{job}")
     metrics = run.metrics()
     assert metrics["finished"]
-    assert metrics["recipe"]["train"]["num_train_epochs"] == 5
+    assert metrics["recipe"]["train"]["num_train_epochs"] == 20
     assert metrics["training"]["processes"] == 2
     [step] = metrics["training"]["resumed_at_steps"]
     assert f"Stopped by SIGTERM after step {step}" in log

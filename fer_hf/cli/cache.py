@@ -24,4 +24,4 @@ def cache(
             if clear and file.suffix != ".lock":
                 file.unlink()
     said = "removed" if clear else "kept"
-    output.print(f"decoded images: {size / 1e6:,.0f} MB {said}, {folder()}", markup=False, soft_wrap=True)
+    output.print(f"decoded images: {size / 1e6:,.0f} MB {said}, {folder()}", soft_wrap=True)

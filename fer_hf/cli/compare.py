@@ -25,7 +25,6 @@ def compare(
     Example: [bold]fer-hf compare runs/phase1 --metric macro_f1[/bold]
     """
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Column, Table
 
     from fer_hf.cli.stages import quiet_libraries
@@ -41,7 +40,7 @@ def compare(
     finished, unfinished = find_runs(runs)
     configs, repeated = configurations(finished)
     for line in [*unfinished, *repeated]:
-        console.print(f"left out: {line}", style="yellow", markup=False, soft_wrap=True)
+        console.print(f"left out: {line}", style="yellow", soft_wrap=True)
     rows, verdict = compare(configs, split, metric)
     for row in track(rows, "measuring latency"):
         row |= cpu_latency(configs[row["name"]][0].finished_model())
@@ -62,7 +61,7 @@ def compare(
     lines = [f"| configuration | {' | '.join(columns)} |", f"|---{'|---:' * len(columns)}|"]
     for row in rows:
         cells = _cells(row)
-        table.add_row(escape(row["name"]), *map(escape, cells))
+        table.add_row(row["name"], *cells)
         lines.append(f"| {markdown(row['name'])} | {' | '.join(cells)} |")
     write_csv(folder / "compare.csv", list(first), [list(row.values()) for row in rows])
     figure = "![accuracy and latency](compare.png)"
@@ -70,10 +69,10 @@ def compare(
         folder / "compare.md", "\n\n".join([markdown(heading), "\n".join(lines), markdown(verdict), figure]) + "\n"
     )
     save_figure(accuracy_latency_figure(rows, metric), folder / "compare.png")
-    out.print(heading, highlight=False, markup=False)
+    out.print(heading)
     Console(width=max(out.width, 120)).print(table)  # into a narrow terminal or a pipe too, it goes unabridged
-    out.print(verdict, highlight=False, markup=False)
-    out.print(f"table and figure: {folder}/compare.csv, compare.md, compare.png", soft_wrap=True, highlight=False)
+    out.print(verdict)
+    out.print(f"table and figure: {folder}/compare.csv, compare.md, compare.png", soft_wrap=True)
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -42,7 +42,7 @@ def show(
     out.print(class_table(loaded))
     chosen: str = split or next(iter(loaded.splits))
     path = class_sheet(loaded, chosen, per_class, seed, output)
-    out.print(f"sheet: {path}", soft_wrap=True, highlight=False, markup=False)
+    out.print(f"sheet: {path}", soft_wrap=True)
 
 
 @app.command()
@@ -100,7 +100,7 @@ def save(
 
     loaded = inspect(source, label_set, exclude=exclude)
     save(loaded, output, title or loaded.dataset)
-    out.print(f"dataset: {output}", soft_wrap=True, highlight=False, markup=False)
+    out.print(f"dataset: {output}", soft_wrap=True)
 
 
 @app.command()
@@ -118,4 +118,4 @@ def push(
     from fer_hf.progress import output as out
 
     url = hub.push_dataset(folder, repo_id, private, dry_run=dry_run)
-    out.print(f"dry run, nothing was sent to {url}" if dry_run else f"published: {url}", soft_wrap=True, markup=False)
+    out.print(f"dry run, nothing was sent to {url}" if dry_run else f"published: {url}", soft_wrap=True)

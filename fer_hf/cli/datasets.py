@@ -43,7 +43,7 @@ def inspect(sources: list[str], label_set: str | None, check_images: bool = True
         source, labels, on_bad_image="skip", exclude=exclude, check_images=check_images, purpose="inspection"
     )
     for line in remarks(faces):
-        console.print(line, style="dim", markup=False)
+        console.print(line, style="dim")
     return faces
 
 
@@ -115,7 +115,7 @@ def write_audit(faces: Faces, folder: Path | None) -> None:
         table.add_row(what, f"{count:,}")
     output.print(class_table(faces), table, sep="\n")
     for what, name in {"page": "audit.html", "figures": "audit.json", "to leave out": "exclude.csv"}.items():
-        output.print(f"{what + ':':14}{folder / name}", soft_wrap=True, highlight=False, markup=False)
+        output.print(f"{what + ':':14}{folder / name}", soft_wrap=True)
 
 
 def _pictures(faces: Faces, rows: list[dict[str, str]]) -> dict[tuple[str, str], bytes]:
@@ -167,11 +167,9 @@ def write_label_errors(run: Run, split: str, folds: int) -> None:
     for row in rows[:10]:
         table.add_row(row["id"], row["label"], row["suggested"], f"{row['probability']:.1%}", f"{row['quality']:.3f}")
     output.print(table)
-    output.print(
-        f"{len(rows):,} of {len(data):,} {split} images are candidates: look at the first ones first", highlight=False
-    )
+    output.print(f"{len(rows):,} of {len(data):,} {split} images are candidates: look at the first ones first")
     for what, ending in {"list": "csv", "sheet": "png"}.items():
-        output.print(f"{what + ':':7}{folder / f'{split}.{ending}'}", soft_wrap=True, highlight=False, markup=False)
+        output.print(f"{what + ':':7}{folder / f'{split}.{ending}'}", soft_wrap=True)
 
 
 def _out_of_fold(run: Run, recipe: Recipe, faces: Faces, folds: int) -> Path:

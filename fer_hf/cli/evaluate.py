@@ -63,6 +63,6 @@ def evaluate(
     name = evaluate_to(run, source, faces, split, format, batch_size, accelerator, tta)
     if accelerator.is_main_process:
         for line in remarks(faces):
-            console.print(line, style="dim", markup=False)
+            console.print(line, style="dim")
         print_results(run, only=name)
     accelerator.wait_for_everyone()

@@ -45,7 +45,7 @@ def run_recipe(recipe: Recipe, output: Path | None = None, resume: bool = False,
     run, done = _open_run(recipe, output, resume, state)
     if "finished" in done:
         if state.is_main_process:
-            console.print(f"{run.path} is finished already: a new run starts without --resume.", markup=False)
+            console.print(f"{run.path} is finished already: a new run starts without --resume.")
             print_results(run)
         return
     check_splits(run, faces)
@@ -107,11 +107,16 @@ def _choose_run(recipe: Recipe, output: Path | None, resume: bool) -> Run:
                 f"{candidates[-1].path} was started with another recipe: {'; '.join(differing)}. Give the same recipe "
                 "and overrides, or leave out --resume to start a new run."
             )
-        console.print(f"there is no run to resume in {output or folder}: a new one starts", markup=False)
+        console.print(f"there is no run to resume in {output or folder}: a new one starts")
     run = Run(output or Run.new_path(folder))
-    if run.recipe_file.exists():
-        raise UserError(f"{run.path} holds a run already: add --resume to go on with it, or choose another --output.")
-    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    try:
+        run.checkpoints.mkdir(parents=True, exist_ok=resume)  # of two processes at once, one makes it
+        if run.recipe_file.exists():
+            raise FileExistsError
+    except FileExistsError:
+        raise UserError(
+            f"{run.path} holds a run already: add --resume to go on with it, or choose another --output."
+        ) from None
     write_text(run.recipe_file, recipe.to_yaml())
     return run
 
@@ -132,8 +137,6 @@ def _describe(recipe: Recipe, run: Run, faces: Faces) -> None:
         environment=surroundings,
     )
     counts = ", ".join(f"{len(split):,} {name}" for name, split in faces.splits.items())
-    console.print(
-        f"{recipe.name}: {faces.dataset} ({counts}) -> {run.path}", style="bold", markup=False, soft_wrap=True
-    )
+    console.print(f"{recipe.name}: {faces.dataset} ({counts}) -> {run.path}", style="bold", soft_wrap=True)
     for line in remarks(faces):
-        console.print(f"  {line}", style="dim", markup=False)
+        console.print(f"  {line}", style="dim")

@@ -59,4 +59,4 @@ def predict(
                 typer.echo(json.dumps({"file": str(path), "probabilities": dict(ranked)}, ensure_ascii=False))
             else:
                 best = "  ".join(f"{label} {probability:.1%}" for label, probability in ranked[:top_k])
-                output.print(f"{path}  {best}", soft_wrap=True, highlight=False, markup=False)
+                output.print(f"{path}  {best}", soft_wrap=True)

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Column, Table
 
 
@@ -31,7 +30,7 @@ def push(
     files = hub.plan(opened, repo_id)
     table = Table("file", Column("bytes", justify="right"))
     for file in files:
-        table.add_row(escape(file.path_in_repo), f"{file.bytes:,}")
+        table.add_row(file.path_in_repo, f"{file.bytes:,}")
     table.add_section()
     table.add_row(f"{len(files)} files", f"{sum(file.bytes for file in files):,}")
     output.print(table)

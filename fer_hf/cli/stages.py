@@ -12,7 +12,6 @@ from pathlib import Path
 import datasets
 import transformers
 from accelerate import Accelerator
-from rich.markup import escape
 from rich.table import Column, Table
 
 from fer_hf.data import Faces, load_faces
@@ -152,7 +151,7 @@ def print_results(run: Run, only: str | None = None) -> None:
     """The figures of a run as a table on stdout, and where its files are."""
     table = Table(Column("split", no_wrap=True), Column("format", no_wrap=True))
     for heading in ("accuracy [95 %]", "macro F1", "top 2", "ECE"):
-        table.add_column(escape(heading), justify="right", no_wrap=True)
+        table.add_column(heading, justify="right", no_wrap=True)
     datasets_shown = set()
     for name, row in run.metrics().get("evaluations", {}).items():
         if only in (None, name):
@@ -161,16 +160,16 @@ def print_results(run: Run, only: str | None = None) -> None:
             table.add_row(
                 row["split"],
                 f"{row['format']} + {row['tta']}" if "tta" in row else row["format"],
-                escape(f"{row['accuracy']:.1%} [{low * 100:.1f}, {high * 100:.1f}]"),
+                f"{row['accuracy']:.1%} [{low * 100:.1f}, {high * 100:.1f}]",
                 f"{row['macro_f1']:.1%}",
                 f"{row['top_2_accuracy']:.1%}",
                 f"{row['expected_calibration_error']:.1%}",
             )
-    output.print("\n".join(sorted(datasets_shown)), highlight=False, markup=False)
+    output.print("\n".join(sorted(datasets_shown)))
     output.print(table)
     for what, path in {"metrics": run.metrics_file, "model": run.model, "card": run.model / "README.md"}.items():
         if path.exists():
-            output.print(f"{what + ':':9}{path}", soft_wrap=True, highlight=False, markup=False)
+            output.print(f"{what + ':':9}{path}", soft_wrap=True)
 
 
 def print_profile(run: Run) -> None:
@@ -186,4 +185,4 @@ def print_profile(run: Run) -> None:
         table.add_row(part, f"{spent:.1f}", f"{spent / total:.1%}")
     output.print(table)
     said = f"It is held up by {ADVICE[next(iter(seconds))]}. Memory: {training['peak_memory_mb']:,.0f} MiB at most."
-    output.print(said, highlight=False, markup=False, soft_wrap=True)
+    output.print(said, soft_wrap=True)

@@ -81,9 +81,9 @@ def decoded(data: Dataset, what: str, largest: float = math.inf) -> Array | None
         said = f"{what} images cannot be kept in {folder()}: {error}"
         if not unchanged:  # a run that is resumed with more room would see other ones
             raise UserError(f"Shrunk {said}. Make room, or set HF_DATASETS_CACHE to a folder with more.") from error
-        console.print(f"  Decoded {said}. So they are decoded anew in each epoch.", style="yellow", markup=False)
+        console.print(f"  Decoded {said}. So they are decoded anew in each epoch.", style="yellow")
         return None
-    console.print(f"  {what} images decoded: {needed / 1e6:.0f} MB in {folder()}", style="dim", markup=False)
+    console.print(f"  {what} images decoded: {needed / 1e6:.0f} MB in {folder()}", style="dim")
     return _open(path)
 
 

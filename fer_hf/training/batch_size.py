@@ -22,7 +22,6 @@ def batch_that_fits(trainer: Any) -> int:
         console.print(
             f"  {wanted} images do not fit into memory: batches of {size}, {wanted // size} of them for one",
             style="yellow",
-            markup=False,
         )
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()  # what is reported is the training's

@@ -152,14 +152,12 @@ class ProgressLine(TrainerCallback):
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         metrics = kwargs["metrics"]
         if not self.header:
-            self.console.print(
-                "[bold]epoch   step   train loss   validation loss   accuracy   macro F1   images/s[/bold]"
-            )
+            header = "epoch   step   train loss   validation loss   accuracy   macro F1   images/s"
+            self.console.print(header, style="bold")
             self.header = True
         self.console.print(
             f"{state.epoch:5.1f} {state.global_step:6d} {self.loss:12.4f} {metrics['eval_loss']:17.4f}"
             f" {metrics['eval_accuracy']:10.1%} {metrics['eval_macro_f1']:10.1%} {self._rate(state):10.0f}",
-            highlight=False,
         )
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -65,7 +65,7 @@ def should_compile(
     reason = fault(device)
     said = f"not compiled: {reason}" if reason else f"compiled: of about {minutes} min of training it saves {saved}"
     if processes().is_main_process:
-        console.print(f"  network {said}", style="dim", markup=False)
+        console.print(f"  network {said}", style="dim")
     return not reason
 
 

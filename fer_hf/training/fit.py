@@ -137,17 +137,15 @@ class _Fit:
         self.events = self.run.tensorboard / model / (f"{number + 1}-{what}" if several else what)
         if number == 0 and trainer.is_world_process_zero():
             for note in self.loaded.notes:
-                console.print(f"  {note}", style="dim", markup=False)
+                console.print(f"  {note}", style="dim")
             gpus = torch.cuda.device_count() if args.device.type == "cuda" else 1
             if args.world_size == 1 < gpus:
                 launch = f"accelerate launch --multi_gpu --num_processes {gpus}"
-                console.print(f"  one of {gpus} GPUs is used; all of them by {launch}", style="dim", markup=False)
+                console.print(f"  one of {gpus} GPUs is used; all of them by {launch}", style="dim")
         if several and trainer.is_world_process_zero():
             total = sum(p.numel() for p in self.loaded.model.parameters())
             size = f"{learning / 1e6:.2f} M of {total / 1e6:.2f} M weights" + (", ended before" if ended else "")
-            console.print(
-                f"stage {number + 1} of {len(recipe.train.stages)}: {what}, {size}", highlight=False, markup=False
-            )
+            console.print(f"stage {number + 1} of {len(recipe.train.stages)}: {what}, {size}")
         if state and ended:
             trainer._load_from_checkpoint(str(checkpoint))
             trainer.state = state
@@ -376,8 +374,8 @@ def _checkpoint_to_resume(folder: Path, args: TrainingArguments) -> Path | None:
         )
     if args.process_index == 0:
         for line in passed_over:
-            console.print(f"passed over {line}", style="yellow", markup=False)
-        console.print(f"resuming from {checkpoint.name if checkpoint else 'the beginning'}", highlight=False)
+            console.print(f"passed over {line}", style="yellow")
+        console.print(f"resuming from {checkpoint.name if checkpoint else 'the beginning'}")
     return checkpoint
 
 

@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="Of the recipe, for ours and the ceilings.")
-    parser.add_argument("--vary", action="append", default=[], metavar="KEY=VALUE", help="Ours once more, with this change.")
+    parser.add_argument("--vary", action="append", default=[], metavar="KEY=VALUE", help="Ours once more, so changed.")
     parser.add_argument("--model", default="resnet18")
     parser.add_argument("--size", type=int, default=48)
     parser.add_argument("--batch", type=int, default=64)

@@ -160,7 +160,7 @@ def test_of_two_processes_one_builds_and_the_other_waits(tmp_path):
     both = [context.Process(target=_slowly, args=(data, tmp_path / "cache", results), daemon=True) for _ in range(2)]
     for process in both:
         process.start()
-    found = [results.get(timeout=30) for _ in range(3)]
+    found = [results.get(timeout=300) for _ in range(3)]
     for process in both:
         process.join()
     assert found.count("decoded") == 1

@@ -225,7 +225,7 @@ def test_yunet_over_http(cv2: Any, hub, tmp_path: Path) -> None:
     arguments = [commit, hashlib.sha256(model).hexdigest(), tmp_path / "photograph.png", tmp_path / "crop.png"]
     command = [sys.executable, "-c", SCRIPT, *map(str, arguments)]
     env = hub.env(tmp_path / "home") | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert len(found["faces"]) == 2

@@ -315,7 +315,7 @@ def test_over_http_labels_are_aligned_and_the_licence_is_read(hub, tmp_path: Pat
 
     def load(name: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", SCRIPT, f"hub:{name}"]
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=180, check=False)
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=900, check=False)
 
     done = load("someone/faces")
     assert done.returncode == 0, done.stderr
@@ -341,7 +341,7 @@ def load(source, **options):
     return load_faces(source, None, purpose="inspection", **options)
 """
     command = [sys.executable, "-c", begin + script]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     assert hub_server.escaped == []
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -387,8 +387,6 @@ def test_over_http_a_stream_fetches_only_what_it_needs(hub, tmp_path: Path) -> N
     )
     hub.add_repo("someone/faces", folder, repo_type="dataset", private=True)
     script = """
-import datasets
-datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0
 hub.STREAM_BUFFER = 4
 for _ in range(2):
     faces = load("hub:someone/faces", stream_images=13)
