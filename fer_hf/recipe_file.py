@@ -141,9 +141,9 @@ def validate_recipe(content: dict[str, Any], origin: str = "recipe", places: dic
         problems = [_problem(item, places or {}) for item in found or error.errors()]
         raise UserError(f"{origin}:\n  " + "\n  ".join(problems)) from error
     recipe._origin = places or {}
+    _check_passed_through(recipe.train, origin, recipe._origin)
     if problems := [f"{key}: {why} ({recipe.where(key)})" for key, why in recipe.contradictions()]:
         raise UserError(f"{origin}:\n  " + "\n  ".join(problems))
-    _check_passed_through(recipe.train, origin, recipe._origin)
     return recipe
 
 

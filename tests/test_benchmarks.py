@@ -31,7 +31,7 @@ def run(name: str, faces: Path, folder: Path, *options: str) -> str:
 
 def test_speed(faces, tmp_path):
     varied = "train.channels_last=true"
-    options = ["train.channels_last=false", *TINY, "--batch", "8", "--steps", "2", "--vary", varied]
+    options = ["train.channels_last=false", *TINY, "--batch", "8", "--steps", "2", "--vary", varied, "--workers", "1"]
     figures = json.loads(run("training", faces, tmp_path, *options).splitlines()[-1])
     assert figures["settings"] == ["train.channels_last=false"]
     assert figures["images_per_second"].keys() == {"ours", "stock", "ceiling", "ceiling, as ours", f"ours, {varied}"}

@@ -70,6 +70,7 @@ def test_overrides(tmp_path):
         ("train.torch_compile_mode=default", "Use train.torch_compile"),
         ("train.hub_token=hf_x", "Use `fer-hf push`"),
         ("train.dataloader_num_workers=two", "it is 'two'"),
+        ("train.max_steps=many", "it is 'many'"),
         ("evaluate.splits=[]", "at least 1 item"),
         ("data.label_set=[]", "at least 2 items"),
         ("train.seed=-1", "greater than or equal to 0"),

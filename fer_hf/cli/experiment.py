@@ -109,14 +109,14 @@ def _choose_run(recipe: Recipe, output: Path | None, resume: bool) -> Run:
             )
         console.print(f"there is no run to resume in {output or folder}: a new one starts")
     run = Run(output or Run.new_path(folder))
+    taken = f"{run.path} holds a run already: add --resume to go on with it, or choose another --output."
+    if run.recipe_file.exists():
+        raise UserError(taken)
+    run.path.mkdir(parents=True, exist_ok=True)
     try:
-        run.checkpoints.mkdir(parents=True, exist_ok=resume)  # of two processes at once, one makes it
-        if run.recipe_file.exists():
-            raise FileExistsError
-    except FileExistsError:
-        raise UserError(
-            f"{run.path} holds a run already: add --resume to go on with it, or choose another --output."
-        ) from None
+        run.checkpoints.mkdir(exist_ok=resume)
+    except FileExistsError as error:  # another process was faster
+        raise UserError(taken) from error
     write_text(run.recipe_file, recipe.to_yaml())
     return run
 

@@ -4,6 +4,7 @@ A run is one stage, or several. Each stage is a Trainer of its own, with its own
 checkpoints, and goes on from the last weights of the one before; the best model is the best of all of them.
 """
 
+import gc
 import re
 from pathlib import Path
 from typing import Any, cast
@@ -128,6 +129,8 @@ class _Fit:
         state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
         if train.auto_find_batch_size or (train.progressive_sizes and not train.fsdp):
             self._try_batch(train, args, state)
+        vars(self).pop("trainer", None)
+        gc.collect()  # what an earlier stage, or the attempt, has left on the GPU, in cycles
         self.trainer = trainer = self._trainer(train, args, train.seed + number, self._compile(train, args))
         trainer.clear_leftovers()
         ended = bool(state and _had_ended(state))

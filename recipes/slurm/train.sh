@@ -48,11 +48,13 @@ exit $code'
 srun --kill-on-bad-exit=0 --wait=0 bash -c "$launch" - fer-hf train --output "$run" "$@"
 code=$?
 
-# A time limit too short to get anywhere would requeue for ever. A busy controller is asked again.
-for _ in 1 2 3 4 5; do state=$(squeue --noheader --format=%T --job="$SLURM_JOB_ID") && break; sleep 5; done
-if [ $code -eq 143 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 100 ] && [ "$state" = RUNNING ]; then
+patiently() { for _ in 1 2 3 4 5; do "$@" && break; sleep 5; done; }  # the controller may be busy
+
+# A time limit too short to get anywhere would requeue for ever.
+if [ $code -eq 143 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 100 ] &&
+  [ "$(patiently squeue --noheader --format=%T --job="$SLURM_JOB_ID")" = RUNNING ]; then
   echo "$(date '+%F %T') $run: stopped by SIGTERM; back into the queue"
-  scontrol requeue "$SLURM_JOB_ID"
+  patiently scontrol requeue "$SLURM_JOB_ID"
   sleep 60  # Slurm ends this script
 fi
 exit $code

@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.training SOURCE [KEY=VALUE ...] [--model resnet18] [--size 48] [--batch 64] [--steps 40]
 
-- ours: the recipe's own path, from `fer_hf.training.fit`. `KEY=VALUE`, such as `train.torch_compile=true`, changes the
-  recipe, of the ceilings too; with `--vary KEY=VALUE` it is ours once more, with that change alone.
+- ours: the recipe's own path, from `fer_hf.training.fit`, without callbacks. `KEY=VALUE`, of `train` or `augment`,
+  changes the recipe, for the others as far as they know the key: `train.torch_compile=true` and
+  `train.channels_last=false` hold for the ceilings too. `--vary KEY=VALUE` measures ours once more, so changed.
 - stock: the Trainer, `set_transform`, torchvision's transforms of one PIL image at a time, the same augmentation,
   without loader workers; with `--workers N`, N of them, which work ahead while the others have their turns.
 - ceiling: the network alone. Forward, backward, gradient clipping and fused AdamW on one random batch that lies on the
@@ -49,7 +50,7 @@ LABELS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source")
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="Of the recipe, for ours and the ceilings.")
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="Of the recipe.")
     parser.add_argument("--vary", action="append", default=[], metavar="KEY=VALUE", help="Ours once more, so changed.")
     parser.add_argument("--model", default="resnet18")
     parser.add_argument("--size", type=int, default=48)
@@ -61,11 +62,12 @@ def main() -> None:
     if asked.profile:
         return profile(asked)
     times = take_turns(asked)
-    print(f"{'':24} {'images/s':>9} {'ours / this':>12}")
+    width = max(map(len, times))
+    print(f"{'':{width}} {'images/s':>9} {'ours / this':>12}")
     ratios = {}
     for name, seconds in times.items():
         ratios[name] = median(b / a for a, b in zip(times["ours"], seconds, strict=True))
-        print(f"{name:24} {asked.batch / median(seconds):9.1f} {ratios[name]:12.3f}")
+        print(f"{name:{width}} {asked.batch / median(seconds):9.1f} {ratios[name]:12.3f}")
     speeds = {name: asked.batch / median(seconds) for name, seconds in times.items()}
     print(json.dumps({**vars(asked), "images_per_second": speeds, "ratios": ratios, **environment()}))
 
@@ -76,20 +78,22 @@ def take_turns(asked: argparse.Namespace) -> dict[str, list[float]]:
     pipes, processes = {}, []
     jobs = {name: (name, recipe_of(asked)) for name in WAYS}
     jobs |= {f"ours, {change}": ("ours", recipe_of(asked, change)) for change in asked.vary}
-    for name, job in jobs.items():
-        pipes[name], theirs = context.Pipe()
-        processes.append(context.Process(target=work, args=(*job, asked, theirs), daemon=True))
-        processes[-1].start()
-        theirs.close()  # so that we hear when it has ended
     times: dict[str, list[float]] = {name: [] for name in jobs}
-    for number in range(-WARM_UP, asked.steps):
-        for name in random.sample(list(jobs), len(jobs)):
-            pipes[name].send("go")
-            seconds = pipes[name].recv()
-            if number >= 0:
-                times[name].append(seconds)
-    for process in processes:
-        process.kill()
+    try:
+        for name, job in jobs.items():
+            pipes[name], theirs = context.Pipe()
+            processes.append(context.Process(target=work, args=(*job, asked, theirs)))
+            processes[-1].start()
+            theirs.close()  # so that we hear when it has ended
+        for number in range(-WARM_UP, asked.steps):
+            for name in random.sample(list(jobs), len(jobs)):
+                pipes[name].send("go")
+                seconds = pipes[name].recv()
+                if number >= 0:
+                    times[name].append(seconds)
+    finally:
+        for process in processes:
+            process.kill()
     return times
 
 
@@ -223,7 +227,7 @@ def ceiling(recipe: Recipe, tick: Callable[[], None], ours: bool) -> None:
     pixels = pixels.contiguous(memory_format=memory_format)
     labels = torch.randint(len(LABELS), (batch,), device=device)
     bf16 = device.type == "cuda" and recipe.train.precision in ("auto", "bf16")
-    if recipe.train.torch_compile:
+    if recipe.train.torch_compile is True:
         model.timm_model.compile(dynamic=False)
     while True:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):

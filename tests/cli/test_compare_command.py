@@ -19,7 +19,7 @@ def made(tmp_path_factory):
     """A study of six configurations, three seeds each."""
     folder = tmp_path_factory.mktemp("made") / "phase1"
     loaded = load_model("test_resnet", LABELS, pretrained=False, image_size=32)
-    for number, name in enumerate(("plain", "mixup", "cutmix", "smooth", "balanced_efficientnet_b0", "attention")):
+    for number, name in enumerate(("plain", "mixup", "cutmix", "smooth[v2]", "balanced_efficientnet_b0", "attention")):
         for seed in range(3):
             predicted = noisy(TRUE, 0.5 + 0.06 * number, 10 * number + seed)
             run = make_run(
@@ -43,7 +43,7 @@ def test_a_study_is_ranked_written_and_drawn(cli, study, monkeypatch):
     assert "left out: runs/phase1/attention-seed=2: not finished" in err
     lines = out.splitlines()
     shown = [line.split()[1] for line in lines if line.startswith("│")]
-    assert shown == ["attention", "balanced_efficientnet_b0", "smooth", "cutmix", "mixup", "plain"]
+    assert shown == ["attention", "balanced_efficientnet_b0", "smooth[v2]", "cutmix", "mixup", "plain"]
     assert max(map(len, lines[:-1])) <= 120
     assert "…" not in out
     assert "attention is better than balanced_efficientnet_b0: " in out.replace("\n", " ")
