@@ -1,4 +1,4 @@
-"""What the terminal shows: results on stdout, all else on stderr, and a bar for what takes over two seconds."""
+"""What the terminal shows: results on stdout, all else on stderr, as it is; a bar for what takes over two seconds."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -10,8 +10,8 @@ from rich.progress import Progress
 T = TypeVar("T")
 PATIENCE = 2.0  # seconds
 
-console = Console(stderr=True, markup=False, highlight=False)
-output = Console(markup=False, highlight=False)
+console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+output = Console(markup=False, emoji=False, highlight=False)
 
 
 def track(items: Iterable[T], what: str, total: int | None = None, quiet: bool = False) -> Iterator[T]:

@@ -71,7 +71,7 @@ def compare(
     save_figure(accuracy_latency_figure(rows, metric), folder / "compare.png")
     out.print(heading)
     # Into a narrow terminal or a pipe too, it goes unabridged.
-    Console(width=max(out.width, 120), markup=False).print(table)
+    Console(width=max(out.width, 120), markup=False, emoji=False).print(table)
     out.print(verdict)
     out.print(f"table and figure: {folder}/compare.csv, compare.md, compare.png", soft_wrap=True)
 
