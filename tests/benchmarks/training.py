@@ -176,6 +176,7 @@ def stock_trainer(recipe: Recipe, folder: str, **settings: Any) -> Trainer:
     """As the examples of transformers do it, with the augmentation of a recipe."""
     loaded = load_model(recipe.model.name, LABELS, pretrained=False, image_size=recipe.model.image_size)
     spec, ours = ImageSpec.from_processor(loaded.processor), recipe.augment
+    centre = [T.Resize(spec.resize, spec.interpolation), T.CenterCrop(spec.size)]
     end = [T.ToTensor(), T.Normalize(spec.mean, spec.std)]
     augment = [
         T.RandomResizedCrop(spec.size, scale=ours.crop_scale, ratio=ours.crop_ratio),
@@ -183,13 +184,6 @@ def stock_trainer(recipe: Recipe, folder: str, **settings: Any) -> Trainer:
         T.RandomRotation(ours.rotation),
         T.ColorJitter(ours.brightness, ours.contrast),
     ]
-
-    def transform(*steps: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
-        compose = T.Compose([*steps, *end])
-        return lambda rows: {
-            "pixel_values": [compose(image.convert("RGB")) for image in rows["image"]],
-            "labels": rows["label"],
-        }
 
     args = TrainingArguments(
         folder,
@@ -206,12 +200,14 @@ def stock_trainer(recipe: Recipe, folder: str, **settings: Any) -> Trainer:
     return Trainer(
         loaded.model,
         args,
-        train_dataset=splits["train"].with_transform(transform(*augment)),
-        eval_dataset=splits["validation"].with_transform(
-            transform(T.Resize(spec.resize, spec.interpolation), T.CenterCrop(spec.size))
-        ),
+        train_dataset=splits["train"].with_transform(partial(transformed, T.Compose([*augment, *end]))),
+        eval_dataset=splits["validation"].with_transform(partial(transformed, T.Compose([*centre, *end]))),
         compute_metrics=lambda result: {"accuracy": float((result.predictions.argmax(1) == result.label_ids).mean())},
     )
+
+
+def transformed(transform: Callable[[Any], torch.Tensor], rows: dict[str, Any]) -> dict[str, Any]:
+    return {"pixel_values": [transform(image.convert("RGB")) for image in rows["image"]], "labels": rows["label"]}
 
 
 def ceiling(recipe: Recipe, tick: Callable[[], None], ours: bool) -> None:
