@@ -16,7 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, Reposit
 from huggingface_hub.utils import validate_repo_id
 
 from fer_hf.errors import FerError, UserError
-from fer_hf.run import Run
+from fer_hf.runs.folder import Run
 
 PICKLES_AND_LEFTOVERS = {".bin", ".pt", ".pth", ".pkl", ".tmp", ".part", ".lock"}
 PLACEHOLDER = "PATH/TO/MODEL"  # what the card's snippets load as long as the model has no name on the Hub

@@ -47,7 +47,6 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.setattr("fer_hf.cli.gc", SimpleNamespace(set_threshold=int, freeze=int))  # which are for good
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["fer-hf", *map(str, arguments)])

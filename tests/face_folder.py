@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fer_hf.data import toy
+from fer_hf.data.readers import toy
 from fer_hf.emotions import LABEL_SETS
 
 

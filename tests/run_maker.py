@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, Image, Value
 
-from fer_hf.evaluation.predict import metrics_from, write_predictions
-from fer_hf.recipe import Recipe
-from fer_hf.run import Run, write_text
+from fer_hf.files import write_text
+from fer_hf.recipe.schema import Recipe
+from fer_hf.runs.folder import Run
+from fer_hf.runs.predictions import metrics_from, write_predictions
 
 LABELS = ("happy", "neutral", "sad")
 

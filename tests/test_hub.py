@@ -12,7 +12,7 @@ from hub_server import READER, WRITER, HubServer
 
 from fer_hf.errors import FerError, UserError
 from fer_hf.hub import plan, plan_dataset, push, push_dataset
-from fer_hf.run import Run
+from fer_hf.runs.folder import Run
 
 CARD = "---\npipeline_tag: image-classification\nlicense: apache-2.0\n---\n# Faces\nTrained on FER2013\n"
 NAMES = [
@@ -88,7 +88,7 @@ def test_push_is_one_commit_and_comes_back_identical(run, hub, tmp_path):
 import sys
 from huggingface_hub import snapshot_download
 from fer_hf.hub import push
-from fer_hf.run import Run
+from fer_hf.runs.folder import Run
 print(push(Run.open(sys.argv[1]), "someone/name", message="First"))
 print(snapshot_download("someone/name"))
 """
@@ -205,7 +205,7 @@ def test_the_network_is_down_or_switched_off(run, hub, tmp_path, monkeypatch):
 import sys
 from fer_hf.errors import UserError
 from fer_hf.hub import push
-from fer_hf.run import Run
+from fer_hf.runs.folder import Run
 import huggingface_hub
 try:
     push(Run.open(sys.argv[1]), "someone/name")

@@ -14,10 +14,10 @@ import torch
 from hub_server import WRITER
 from PIL import Image
 
-from fer_hf.data import toy
+from fer_hf.data.readers import toy
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.models.load import load_model, save_model
-from fer_hf.run import Run
+from fer_hf.runs.folder import Run
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from face_folder import write_faces
 
-from fer_hf.recipe_file import shipped_recipes
-from fer_hf.run import Run
+from fer_hf.recipe.load import shipped_recipes
+from fer_hf.runs.folder import Run
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 600  # seconds, for machines that do much else

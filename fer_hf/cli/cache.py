@@ -14,8 +14,8 @@ def cache(
     """
     from contextlib import suppress
 
+    from fer_hf.console import output
     from fer_hf.data.cache import folder
-    from fer_hf.progress import output
 
     size = 0
     for file in folder().glob("*"):

@@ -27,14 +27,14 @@ def compare(
     from rich.console import Console
     from rich.table import Column, Table
 
-    from fer_hf.cli.stages import quiet_libraries
+    from fer_hf.console import console, quiet_libraries, track
+    from fer_hf.console import output as out
     from fer_hf.deploy.latency import cpu_latency
     from fer_hf.evaluation.compare import compare, configurations, find_runs
-    from fer_hf.progress import console, track
-    from fer_hf.progress import output as out
+    from fer_hf.files import write_csv, write_text
     from fer_hf.report.card import markdown
     from fer_hf.report.figures import accuracy_latency_figure, save_figure
-    from fer_hf.run import Run, write_csv, write_text
+    from fer_hf.runs.folder import Run
 
     quiet_libraries()
     finished, unfinished = find_runs(runs)

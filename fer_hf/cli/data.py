@@ -35,8 +35,8 @@ def show(
 
     Example: [bold]fer-hf data show toy[/bold]
     """
-    from fer_hf.cli.datasets import class_sheet, class_table, inspect
-    from fer_hf.progress import output as out
+    from fer_hf.console import output as out
+    from fer_hf.workflows.audit import class_sheet, class_table, inspect
 
     loaded = inspect(source, label_set)
     out.print(class_table(loaded))
@@ -57,7 +57,7 @@ def audit(
 
     Example: [bold]fer-hf data audit fer2013:PATH[/bold]
     """
-    from fer_hf.cli.datasets import inspect, write_audit
+    from fer_hf.workflows.audit import inspect, write_audit
 
     write_audit(inspect(source, label_set, check_images=False), output)
 
@@ -76,8 +76,8 @@ def label_errors(
 
     Example: [bold]fer-hf data label-errors runs/quickstart/20260131-175900[/bold]
     """
-    from fer_hf.cli.datasets import write_label_errors
-    from fer_hf.run import Run
+    from fer_hf.runs.folder import Run
+    from fer_hf.workflows.label_errors import write_label_errors
 
     write_label_errors(Run.open(run), split, folds)
 
@@ -94,9 +94,9 @@ def save(
 
     Example: [bold]fer-hf data save folder:faces --output prepared[/bold]
     """
-    from fer_hf.cli.datasets import inspect
+    from fer_hf.console import output as out
     from fer_hf.data.prepared import save
-    from fer_hf.progress import output as out
+    from fer_hf.workflows.audit import inspect
 
     loaded = inspect(source, label_set, exclude=exclude)
     save(loaded, output, title or loaded.dataset)
@@ -115,7 +115,7 @@ def push(
     Example: [bold]fer-hf data push prepared --repo-id someone/faces --private --dry-run[/bold]
     """
     from fer_hf import hub
-    from fer_hf.progress import output as out
+    from fer_hf.console import output as out
 
     url = hub.push_dataset(folder, repo_id, private, dry_run=dry_run)
     out.print(f"dry run, nothing was sent to {url}" if dry_run else f"published: {url}", soft_wrap=True)

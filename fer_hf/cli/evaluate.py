@@ -34,14 +34,16 @@ def evaluate(
     """
     from accelerate import Accelerator
 
-    from fer_hf.cli.stages import check_splits, evaluate_to, load, print_results, quiet_libraries, remarks
+    from fer_hf.cli.results import print_results
+    from fer_hf.console import console, quiet_libraries
     from fer_hf.errors import UserError
-    from fer_hf.launch import processes
     from fer_hf.models.load import load_model
-    from fer_hf.progress import console
-    from fer_hf.recipe import Recipe
-    from fer_hf.recipe_file import load_recipe
-    from fer_hf.run import Run
+    from fer_hf.recipe.load import load_recipe
+    from fer_hf.recipe.schema import Recipe
+    from fer_hf.runs.folder import Run
+    from fer_hf.training.launch import processes
+    from fer_hf.workflows.evaluate import evaluate_to
+    from fer_hf.workflows.faces import check_splits, load, remarks
 
     quiet_libraries()
     own = Run(model)

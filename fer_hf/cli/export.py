@@ -13,9 +13,11 @@ def export(
 
     Example: [bold]fer-hf export runs/quickstart/20260131-175900 --int8[/bold]
     """
-    from fer_hf.cli.stages import export_run, print_results, quiet_libraries
-    from fer_hf.recipe_file import load_recipe
-    from fer_hf.run import Run
+    from fer_hf.cli.results import print_results
+    from fer_hf.console import quiet_libraries
+    from fer_hf.recipe.load import load_recipe
+    from fer_hf.runs.folder import Run
+    from fer_hf.workflows.export import export_run
 
     quiet_libraries()
     opened = Run.open(run)

@@ -13,7 +13,7 @@ def choose(name: DetectorName, min_score: float = 0.6) -> Any:
     import logging
     import warnings
 
-    from fer_hf.data.detect import detector
+    from fer_hf.collect.detect import detector
 
     logging.disable(logging.WARNING)
     warnings.filterwarnings("ignore")
@@ -41,7 +41,7 @@ def faces(
 
     Example: [bold]fer-hf data faces photographs --output crops[/bold]
     """
-    from fer_hf.data.crops import Limits, extract
+    from fer_hf.collect.crops import Limits, extract
 
     chosen = choose(detector, min_score)
     limits = Limits(face_size=min_face, sharpness=min_sharpness, yaw=max_yaw)

@@ -34,9 +34,9 @@ def prompts(
     """
     import json
 
-    from fer_hf.data.prompts import prompt_set
+    from fer_hf.collect.prompts import prompt_set
     from fer_hf.emotions import EMOTIONS
-    from fer_hf.run import write_text
+    from fer_hf.files import write_text
 
     shown = _names(emotions) if emotions else EMOTIONS
     records = prompt_set(shown, _names(genders), _names(ages), _names(intensities), per_kind, rows, columns, seed)
@@ -60,8 +60,8 @@ def generate(
     """
     from huggingface_hub import InferenceClient
 
-    from fer_hf.data.generate import generate as make
-    from fer_hf.data.generate import read_prompts, to_make
+    from fer_hf.collect.generate import generate as make
+    from fer_hf.collect.generate import read_prompts, to_make
 
     records = read_prompts(prompts)
     rest = to_make(records, output)
@@ -96,8 +96,8 @@ def slice_(
     """
     from functools import partial
 
-    from fer_hf.data.cells import one_good_face, slice_pictures
-    from fer_hf.data.crops import Limits
+    from fer_hf.collect.cells import one_good_face, slice_pictures
+    from fer_hf.collect.crops import Limits
 
     chosen = choose(detector)
     check = partial(one_good_face, detector=chosen, limits=Limits(sharpness=min_sharpness))
@@ -119,6 +119,6 @@ def review(output: Annotated[Path, typer.Argument(help="A folder that `slice` wr
 
     Example: [bold]fer-hf data grid review synthetic[/bold]
     """
-    from fer_hf.data.cells import apply_review
+    from fer_hf.collect.cells import apply_review
 
     typer.echo(f"{apply_review(output)} faces are kept: {output / 'faces'}")

@@ -29,13 +29,15 @@ def predict(
     import torch
     from PIL import Image, ImageOps
 
-    from fer_hf.cli.stages import ONNX_FILES, quiet_libraries
-    from fer_hf.deploy.onnx import load_onnx
+    from fer_hf.console import output, quiet_libraries
     from fer_hf.errors import UserError
-    from fer_hf.images import EvalTransform, ImageSpec, to_uint8
+    from fer_hf.images.batches import to_uint8
+    from fer_hf.images.spec import ImageSpec
+    from fer_hf.images.transforms import EvalTransform
+    from fer_hf.models.classifier import load_onnx
     from fer_hf.models.load import load_model
-    from fer_hf.progress import output
-    from fer_hf.run import Run
+    from fer_hf.runs.folder import Run
+    from fer_hf.workflows.evaluate import ONNX_FILES
 
     quiet_libraries()
     source = Run(model).finished_model() if Run(model).recipe_file.is_file() else model

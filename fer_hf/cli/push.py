@@ -17,10 +17,10 @@ def push(
     Example: [bold]fer-hf push runs/quickstart/20260131-175900 --repo-id someone/faces --dry-run[/bold]
     """
     from fer_hf import hub
+    from fer_hf.console import output
     from fer_hf.errors import UserError
-    from fer_hf.progress import output
-    from fer_hf.recipe_file import load_recipe
-    from fer_hf.run import Run
+    from fer_hf.recipe.load import load_recipe
+    from fer_hf.runs.folder import Run
 
     opened = Run.open(run)
     settings = load_recipe(opened.recipe_file).hub

@@ -18,7 +18,7 @@ def quickstart(
 
     Example: [bold]fer-hf quickstart[/bold]
     """
-    from fer_hf.cli.experiment import run_recipe
-    from fer_hf.recipe_file import load_recipe
+    from fer_hf.recipe.load import load_recipe
+    from fer_hf.workflows.train import run_recipe
 
     run_recipe(load_recipe("quickstart", overrides), output)

@@ -17,7 +17,7 @@ def show(recipe: Name, overrides: Overrides = None) -> None:
 
     Example: [bold]fer-hf recipe show quickstart train.seed=1[/bold]
     """
-    from fer_hf.recipe_file import load_recipe
+    from fer_hf.recipe.load import load_recipe
 
     typer.echo(load_recipe(recipe, overrides).to_yaml(), nl=False)
 
@@ -28,7 +28,7 @@ def validate(recipe: Name, overrides: Overrides = None) -> None:
 
     Example: [bold]fer-hf recipe validate my_recipe.yaml[/bold]
     """
-    from fer_hf.recipe_file import load_recipe
+    from fer_hf.recipe.load import load_recipe
 
     typer.echo(f"{load_recipe(recipe, overrides).name}: valid")
 
@@ -40,7 +40,7 @@ def copy(recipe: Name, target: Annotated[Path, typer.Argument(help="Where to; it
     Example: [bold]fer-hf recipe copy fer2013/cpu_from_scratch my_recipe.yaml[/bold]
     """
     from fer_hf.errors import UserError
-    from fer_hf.recipe_file import find_recipe
+    from fer_hf.recipe.load import find_recipe
 
     source = find_recipe(recipe)
     if target.exists():

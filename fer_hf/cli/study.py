@@ -30,7 +30,7 @@ def study(
     Example: [bold]fer-hf study b_selection data.source=fer2013:PATH[/bold]
     """
     from fer_hf.errors import UserError
-    from fer_hf.study import load_study
+    from fer_hf.recipe.study import load_study
 
     plan, overrides = load_study(study), overrides or []
     folder, names = output or Path("runs") / plan.name, list(plan.entries)
@@ -38,7 +38,7 @@ def study(
         name = entry if entry in names else dict(zip(map(str, range(len(names))), names, strict=True)).get(entry)
         if name is None:
             raise UserError(f"The study {plan.name} has no entry {entry!r}: --list shows names and numbers.")
-        from fer_hf.cli.experiment import run_recipe
+        from fer_hf.workflows.train import run_recipe
 
         return run_recipe(plan.recipe(name, overrides), folder / name, resume=True)
     if os.environ.get("WORLD_SIZE", "1") != "1":
@@ -66,8 +66,8 @@ def study(
 
 
 def _state(path: Path, recipe: Any) -> str:
-    from fer_hf.recipe_file import load_recipe
-    from fer_hf.run import Run
+    from fer_hf.recipe.load import load_recipe
+    from fer_hf.runs.folder import Run
 
     run = Run(path)
     if not run.recipe_file.is_file():
@@ -79,8 +79,8 @@ def _state(path: Path, recipe: Any) -> str:
 
 def _run_all(command: list[str], folder: Path, recipes: dict[str, Any]) -> None:
     """Each entry in a process of its own, with a line on each. Raises `FerError` when one failed."""
+    from fer_hf.console import console
     from fer_hf.errors import FerError
-    from fer_hf.progress import console
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the entry is stopped too
     logs, failed = folder / "logs", []
@@ -121,7 +121,7 @@ def _run_one(command: list[str], log: Path) -> str:
 def _submit(command: list[str], folder: Path, names: list[str], todo: list[int], options: list[str]) -> None:
     """Write the batch script, unless it is there, and submit one task for each entry that is not finished."""
     from fer_hf.errors import UserError
-    from fer_hf.recipe_file import shipped_recipes
+    from fer_hf.recipe.load import shipped_recipes
 
     def slurm(*call: str) -> str:
         done = subprocess.run(call, capture_output=True, text=True, check=False)  # noqa: S603

@@ -25,7 +25,7 @@ def train(
 
     On several processes: [bold]accelerate launch --config_file accelerate_config.yaml -m fer_hf train RECIPE[/bold]
     """
-    from fer_hf.cli.experiment import run_recipe
-    from fer_hf.recipe_file import load_recipe
+    from fer_hf.recipe.load import load_recipe
+    from fer_hf.workflows.train import run_recipe
 
     run_recipe(load_recipe(recipe, overrides), output, resume, profile)

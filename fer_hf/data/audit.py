@@ -20,9 +20,9 @@ from PIL import Image as PILImage
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from fer_hf.data.check import BATCH, THREADS, decode
+from fer_hf.console import track
+from fer_hf.data.decode import BATCH, THREADS, decode
 from fer_hf.data.faces import Faces, per_class_counts
-from fer_hf.progress import track
 
 HASH_BITS = 10  # of 64
 CORRELATION = 0.95

@@ -22,10 +22,11 @@ from datasets import Dataset, Image
 from filelock import FileLock
 from PIL.ExifTags import Base
 
-from fer_hf.data.check import BATCH, THREADS, fingerprint
+from fer_hf.console import console, track
+from fer_hf.data.check import fingerprint
+from fer_hf.data.decode import BATCH, THREADS
 from fer_hf.errors import UserError
-from fer_hf.progress import console, track
-from fer_hf.run import move_into_place
+from fer_hf.files import move_into_place
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 

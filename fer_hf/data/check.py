@@ -5,7 +5,6 @@ checked again.
 """
 
 import hashlib
-import io
 import json
 import math
 import os
@@ -19,11 +18,9 @@ import datasets
 import PIL.Image
 from datasets import Dataset, Image
 
-from fer_hf.progress import track
-from fer_hf.run import write_text
-
-BATCH = 1024  # images read at once
-THREADS = min(os.cpu_count() or 1, 16)
+from fer_hf.console import track
+from fer_hf.data.decode import BATCH, THREADS, decode
+from fer_hf.files import write_text
 
 
 def unreadable(splits: dict[str, Dataset]) -> dict[str, dict[str, str]]:
@@ -86,23 +83,3 @@ def _unreadable_of(pairs: Iterable[tuple[str, dict[str, Any] | None]]) -> dict[s
         except ValueError as error:
             bad[name] = str(error)
     return bad
-
-
-def decode(image: dict[str, Any] | None) -> PIL.Image.Image:
-    """The picture in an undecoded image, `{"bytes": ..., "path": ...}`. Raises `ValueError` that says why it cannot."""
-    if image is None or (image["bytes"] is None and not image["path"]):
-        raise ValueError("there is no image")
-    try:
-        with PIL.Image.open(image["path"] if image["bytes"] is None else io.BytesIO(image["bytes"])) as picture:
-            if picture.width * picture.height <= (PIL.Image.MAX_IMAGE_PIXELS or math.inf):
-                picture.load()
-                deep: Any = picture.getextrema() if picture.mode[0] in "IF" else (0, 0)
-                if deep[1] <= 255 and picture.mode != "F":
-                    return picture
-                raise ValueError(f"its mode is {picture.mode}, of more than 8 bits, which Pillow would cut off")
-            reason = f"{picture.width} x {picture.height} pixels are more than Pillow holds to be safe"
-    except PIL.UnidentifiedImageError:
-        reason = "it is no image, or of a format that Pillow does not know"
-    except Exception as error:  # decoders raise many kinds on damaged data, and each of them makes a bad image
-        reason = str(error) or type(error).__name__
-    raise ValueError(reason)

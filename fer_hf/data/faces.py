@@ -14,7 +14,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, concatenate_datasets
 from datasets import Sequence as Sequences
 
-from fer_hf.data import sources
+from fer_hf.data import source as sources
 from fer_hf.data.check import unreadable
 from fer_hf.data.splits import ATTRIBUTES, SPLITS, Raw, add_missing
 from fer_hf.data.subsets import Mixture, read_exclude, thin_out, without

@@ -20,11 +20,11 @@ from huggingface_hub import DatasetCardData
 from jinja2 import Environment, FileSystemLoader
 
 from fer_hf import __version__
+from fer_hf.console import track
 from fer_hf.data.faces import Faces, per_class_counts
 from fer_hf.data.splits import ATTRIBUTES
 from fer_hf.errors import FerError, UserError
-from fer_hf.progress import track
-from fer_hf.run import move_into_place, write_text
+from fer_hf.files import move_into_place, write_text
 
 SHARD_BYTES = 500_000_000
 BATCH = 100  # images in memory at once, and in a row group

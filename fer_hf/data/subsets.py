@@ -11,8 +11,8 @@ import numpy as np
 from datasets import Dataset
 
 from fer_hf.data.splits import ATTRIBUTES, SPLITS
-from fer_hf.data.tables import read_csv
 from fer_hf.errors import UserError
+from fer_hf.files import read_csv
 
 Mixture = Mapping[str, Mapping[str, float]]
 

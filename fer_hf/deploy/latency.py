@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from fer_hf.images import ImageSpec
+from fer_hf.images.spec import ImageSpec
+from fer_hf.machine import environment
 from fer_hf.models.load import load_model
-from fer_hf.run import environment
 
 WARM_UP = 10
 

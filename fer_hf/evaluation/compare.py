@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from fer_hf.errors import UserError
-from fer_hf.evaluation.metrics import Array
 from fer_hf.evaluation.significance import contrast, interval, mcnemar, p_value, resampled
-from fer_hf.recipe import NOT_OF_WEIGHTS
-from fer_hf.recipe_file import load_recipe
-from fer_hf.run import Run
+from fer_hf.metrics import Array
+from fer_hf.recipe.load import load_recipe
+from fer_hf.recipe.schema import NOT_OF_WEIGHTS
+from fer_hf.runs.folder import Run
 
 Configurations = dict[str, list[Run]]  # by name, one run for each seed
 SHAPES_WEIGHTS = {"model", "data", "augment", "train", "loss"}

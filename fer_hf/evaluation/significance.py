@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.stats import binomtest
 
-from fer_hf.evaluation.metrics import Array, macro_f1_of
+from fer_hf.metrics import Array, macro_f1_of
 
 RESAMPLES = 10_000
 

@@ -30,20 +30,19 @@ from transformers import (
 
 from fer_hf.emotions import LabelError, align
 from fer_hf.errors import UserError
+from fer_hf.files import write_text
 from fer_hf.models.attention import EmotionAttentionConfig, EmotionAttentionForImageClassification
+from fer_hf.models.network import head_of
 from fer_hf.models.weights import fill
-from fer_hf.run import write_text
 
 CONTAMINATED = "dima806/facial_emotions_image_detection"
+
+
 CONTAMINATION_NOTE = (
     f"`{CONTAMINATED}` was very probably trained on FER2013's own test images (its card reports a balanced test "
     "set with disgust recall 1.0, which fits over-sampling before the split). FER2013 scores that start from it are "
     "inflated; compare with a control from `google/vit-base-patch16-224-in21k`."
 )
-
-# Our own commands load these from here, without trust in code that lies beside the weights.
-AutoConfig.register("emotion_attention", EmotionAttentionConfig, exist_ok=True)
-AutoModelForImageClassification.register(EmotionAttentionConfig, EmotionAttentionForImageClassification, exist_ok=True)
 
 
 @dataclass
@@ -284,14 +283,6 @@ def _pretrained(name: str, config: Any) -> PreTrainedModel:
         hint = " Its positions are for one image size: leave model.image_size out." if "position" in foreign[0] else ""
         raise UserError(f"The weights of {name!r} do not fit: {', '.join(foreign[:3])} would be random.{hint}")
     return model
-
-
-def head_of(model: PreTrainedModel) -> nn.Linear:
-    """The classifier: the last linear layer that ends in one output per label."""
-    linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == model.config.num_labels]
-    if not linear:
-        raise UserError(f"{type(model).__name__} has no linear classifier with {model.config.num_labels} outputs.")
-    return linear[-1]
 
 
 def _select_head_rows(model: PreTrainedModel, rows: list[int], labels: Sequence[str]) -> None:

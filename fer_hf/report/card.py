@@ -18,9 +18,10 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from jinja2 import Environment, FileSystemLoader
 
 from fer_hf.errors import UserError
-from fer_hf.recipe import NOT_OF_WEIGHTS
+from fer_hf.files import write_text
+from fer_hf.recipe.schema import NOT_OF_WEIGHTS
 from fer_hf.report.figures import write_figures
-from fer_hf.run import Run, write_text
+from fer_hf.runs.folder import Run
 
 FORMATS = {"pytorch": "PyTorch", "onnx": "ONNX float32", "int8": "ONNX INT8"}
 TTA = {"flip": "flip", "ten_crop": "ten crops"}

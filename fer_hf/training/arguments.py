@@ -10,8 +10,8 @@ from accelerate import DistributedType
 from transformers import TrainingArguments
 
 from fer_hf.errors import UserError
-from fer_hf.launch import processes
-from fer_hf.recipe import Train
+from fer_hf.recipe.schema import Train
+from fer_hf.training.launch import processes
 
 ONE_CYCLE = "one_cycle"
 

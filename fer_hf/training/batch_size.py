@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
+from fer_hf.console import console
 from fer_hf.errors import UserError
-from fer_hf.progress import console
 from fer_hf.training.sam import running_statistics_kept
 
 

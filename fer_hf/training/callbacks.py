@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from fer_hf.errors import TerminatedError
-from fer_hf.launch import PATIENCE
+from fer_hf.training.launch import PATIENCE
 
 
 class ExactResume(TrainerCallback):

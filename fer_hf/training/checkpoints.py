@@ -10,7 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
-from fer_hf.run import move_into_place, write_text
+from fer_hf.files import move_into_place, write_text
 
 MANIFEST = "manifest.json"
 STAGING = ".staging"

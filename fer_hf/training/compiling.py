@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from fer_hf.console import console
 from fer_hf.errors import UserError
-from fer_hf.launch import processes
-from fer_hf.progress import console
+from fer_hf.training.launch import processes
 
 COMPILING = 0.3
 """Seconds for each layer: EfficientNet-B0 takes 70 s on two CPU cores."""

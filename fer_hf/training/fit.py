@@ -18,13 +18,15 @@ from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
+from fer_hf.console import console
 from fer_hf.errors import TerminatedError, UserError
-from fer_hf.evaluation.metrics import classification_metrics
-from fer_hf.images import EvalTransform, ImageSpec, as_is
+from fer_hf.images.batches import as_is
+from fer_hf.images.spec import ImageSpec
+from fer_hf.images.transforms import EvalTransform
+from fer_hf.metrics import classification_metrics
 from fer_hf.models.load import Loaded, load_model
-from fer_hf.progress import console
-from fer_hf.recipe import Loss, Recipe, Stage, Train
-from fer_hf.run import Run
+from fer_hf.recipe.schema import Loss, Recipe, Stage, Train
+from fer_hf.runs.folder import Run
 from fer_hf.training.arguments import ONE_CYCLE, training_arguments
 from fer_hf.training.batch_size import batch_that_fits, memory_explained, try_step, what_to_lower
 from fer_hf.training.callbacks import Clock, ExactResume, ProgressLine, SaveOnSigterm

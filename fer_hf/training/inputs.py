@@ -8,9 +8,11 @@ from torch import nn
 
 from fer_hf.data.cache import decoded
 from fer_hf.errors import UserError
-from fer_hf.images import FaceDataset, ImageSpec, TrainTransform
-from fer_hf.launch import processes
-from fer_hf.recipe import Augment, Recipe, Train
+from fer_hf.images.batches import FaceDataset
+from fer_hf.images.spec import ImageSpec
+from fer_hf.images.transforms import TrainTransform
+from fer_hf.recipe.schema import Augment, Recipe, Train
+from fer_hf.training.launch import processes
 
 
 def batches(recipe: Recipe, data: Dataset, spec: ImageSpec, training: bool = False) -> FaceDataset:

@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import PreTrainedModel
 
 from fer_hf.errors import UserError
-from fer_hf.models.load import head_of
+from fer_hf.models.network import head_of
 
 INNER = r"^(timm_model|backbone)\."  # what holds the network of timm
 

@@ -20,10 +20,10 @@ from transformers import Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from fer_hf.errors import FerError, TerminatedError
+from fer_hf.files import move_into_place
 from fer_hf.models.load import save_model
-from fer_hf.run import move_into_place
-from fer_hf.training.average import FILE as AVERAGE
-from fer_hf.training.average import WeightAverage
+from fer_hf.training.averaging import FILE as AVERAGE
+from fer_hf.training.averaging import WeightAverage
 from fer_hf.training.checkpoints import STAGING, publish
 
 

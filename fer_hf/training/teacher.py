@@ -8,7 +8,8 @@ from torch import Tensor
 
 from fer_hf.emotions import LabelError, align
 from fer_hf.errors import UserError
-from fer_hf.images import ImageSpec, normalise
+from fer_hf.images.spec import ImageSpec
+from fer_hf.images.transforms import normalise
 from fer_hf.models.load import load_model
 
 

@@ -21,10 +21,10 @@ from torch.optim.lr_scheduler import OneCycleLR
 from transformers import PreTrainedModel
 
 from fer_hf.errors import FerError, UserError
-from fer_hf.images import EvalTransform, TrainTransform
-from fer_hf.launch import tf32
-from fer_hf.training.average import WeightAverage
+from fer_hf.images.transforms import EvalTransform, TrainTransform
+from fer_hf.training.averaging import WeightAverage
 from fer_hf.training.compiling import compiled
+from fer_hf.training.launch import tf32
 from fer_hf.training.losses import distillation_loss
 from fer_hf.training.mixing import Mix
 from fer_hf.training.parameters import frozen_batch_norms, name_blocks

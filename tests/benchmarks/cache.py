@@ -20,10 +20,11 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["HF_DATASETS_CACHE"] = folder  # read by `datasets` when it is imported
-        from fer_hf.cli.stages import load, quiet_libraries
+        from fer_hf.console import quiet_libraries
         from fer_hf.data.cache import decoded
-        from fer_hf.recipe_file import validate_recipe
-        from fer_hf.run import environment
+        from fer_hf.machine import environment
+        from fer_hf.recipe.load import validate_recipe
+        from fer_hf.workflows.faces import load
 
         quiet_libraries()
         splits = load(validate_recipe({"data": {"source": asked.source}})).splits

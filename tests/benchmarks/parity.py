@@ -20,10 +20,12 @@ from typing import Any
 
 from transformers import set_seed
 
-from fer_hf.cli.stages import load, quiet_libraries
-from fer_hf.recipe_file import validate_recipe
-from fer_hf.run import Run, environment
+from fer_hf.console import quiet_libraries
+from fer_hf.machine import environment
+from fer_hf.recipe.load import validate_recipe
+from fer_hf.runs.folder import Run
 from fer_hf.training.fit import fit
+from fer_hf.workflows.faces import load
 from tests.benchmarks.training import stock_trainer
 
 

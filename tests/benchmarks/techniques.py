@@ -16,12 +16,13 @@ from statistics import median
 
 import torch
 
-from fer_hf.cli.stages import quiet_libraries
-from fer_hf.data import toy
-from fer_hf.images import FaceDataset
+from fer_hf.console import quiet_libraries
+from fer_hf.data.readers import toy
+from fer_hf.images.batches import FaceDataset
+from fer_hf.machine import environment
 from fer_hf.models.load import load_model
-from fer_hf.recipe_file import validate_recipe
-from fer_hf.run import Run, environment
+from fer_hf.recipe.load import validate_recipe
+from fer_hf.runs.folder import Run
 from fer_hf.training.arguments import training_arguments
 from fer_hf.training.fit import _Fit
 

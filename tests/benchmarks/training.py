@@ -33,15 +33,17 @@ import torch.nn.functional as F
 from torchvision import transforms as T
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from fer_hf.cli.stages import load, quiet_libraries
-from fer_hf.images import ImageSpec
-from fer_hf.launch import keep_memory
+from fer_hf.console import quiet_libraries
+from fer_hf.images.spec import ImageSpec
+from fer_hf.machine import environment
 from fer_hf.models.load import load_model
-from fer_hf.recipe import Recipe
-from fer_hf.recipe_file import load_recipe
-from fer_hf.run import Run, environment
+from fer_hf.recipe.load import load_recipe
+from fer_hf.recipe.schema import Recipe
+from fer_hf.runs.folder import Run
 from fer_hf.training.fit import _Fit
+from fer_hf.training.launch import keep_memory
 from fer_hf.training.profile import Profile
+from fer_hf.workflows.faces import load
 
 WARM_UP = 5
 LABELS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")

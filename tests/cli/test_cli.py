@@ -13,9 +13,10 @@ import datasets
 import pytest
 
 from fer_hf import __version__
-from fer_hf.data import cache, toy
+from fer_hf.data import cache
+from fer_hf.data.readers import toy
 from fer_hf.emotions import LABEL_SETS
-from fer_hf.run import Run
+from fer_hf.runs.folder import Run
 
 COMMANDS = [
     "quickstart",
@@ -302,7 +303,7 @@ def test_ctrl_c_says_how_to_go_on(cli, monkeypatch, recipe):
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fer_hf.recipe_file.load_recipe", interrupted)
+    monkeypatch.setattr("fer_hf.recipe.load.load_recipe", interrupted)
     code, _, err = cli("train", recipe)
     assert code == 130
     assert "--resume" in err

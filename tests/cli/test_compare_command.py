@@ -9,7 +9,7 @@ from PIL import Image
 from run_maker import LABELS, make_run, noisy
 
 from fer_hf.models.load import load_model, save_model
-from fer_hf.run import Run
+from fer_hf.runs.folder import Run
 
 TRUE = [LABELS[i % 3] for i in range(300)]
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_hf.data import load_faces, toy
+from fer_hf.data import load_faces
+from fer_hf.data.readers import toy
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.errors import UserError
-from fer_hf.run import Run
+from fer_hf.runs.folder import Run
 
 LABELS = LABEL_SETS["fer7"]
 
@@ -124,8 +125,8 @@ def test_label_errors_out_of_fold(cli, faces, tmp_path):
 
 def test_out_of_fold_keeps_repeated_images_together(faces, tmp_path, monkeypatch):
     """A source of weight 2 has each image twice: no model may learn the copy of what it predicts."""
-    from fer_hf.cli import datasets as command
-    from fer_hf.recipe_file import validate_recipe
+    from fer_hf.recipe.load import validate_recipe
+    from fer_hf.workflows import audit as command
 
     (faces / "sad" / "broken.png").unlink()
     loaded, seen = load_faces([{"source": f"folder:{faces}", "weight": 2}]), []

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_hf.data import load_faces, toy
+from fer_hf.data import load_faces
 from fer_hf.data.audit import _duplicates as duplicates
 from fer_hf.data.audit import _groups as groups
 from fer_hf.data.audit import audit, measure
+from fer_hf.data.readers import toy
 from fer_hf.report.audit_page import audit_page, shown, summary
 
 

@@ -12,8 +12,9 @@ import PIL.Image
 import pytest
 from datasets import Dataset, Features, Image, Value
 
-from fer_hf.data import cache, toy
+from fer_hf.data import cache
 from fer_hf.data.cache import decoded
+from fer_hf.data.readers import toy
 from fer_hf.errors import UserError
 
 

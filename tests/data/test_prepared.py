@@ -12,10 +12,11 @@ import yaml
 from datasets import ClassLabel, Dataset, Features, Image, load_dataset
 from PIL import Image as PILImage
 
-from fer_hf.data import fer2013, prepared
+from fer_hf.data import prepared
 from fer_hf.data.faces import Faces, load_faces
 from fer_hf.data.prepared import save
-from fer_hf.data.sources import looks_like
+from fer_hf.data.readers import fer2013
+from fer_hf.data.source import looks_like
 from fer_hf.errors import FerError, UserError
 
 NAMES = ("angry", "happy", "sad")

@@ -6,13 +6,14 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassification, ViTImageProcessor, pipeline
 
-from fer_hf.data import toy
+from fer_hf.data.readers import toy
 from fer_hf.deploy import onnx as deploy
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.errors import FerError, UserError
-from fer_hf.evaluation.predict import predict_logits
-from fer_hf.images import ImageSpec
-from fer_hf.models.load import head_of, load_model, save_model
+from fer_hf.images.spec import ImageSpec
+from fer_hf.models.classifier import predict_logits
+from fer_hf.models.load import load_model, save_model
+from fer_hf.models.network import head_of
 
 FER7 = LABEL_SETS["fer7"]
 

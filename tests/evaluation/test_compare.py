@@ -9,7 +9,7 @@ from run_maker import LABELS, make_run, noisy
 
 from fer_hf.errors import UserError
 from fer_hf.evaluation.compare import compare, configurations, evaluations, find_runs, predictions
-from fer_hf.run import Run
+from fer_hf.runs.folder import Run
 
 TRUE = [LABELS[i % 3] for i in range(150)]
 

@@ -11,9 +11,12 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, Vi
 
 from fer_hf.emotions import LABEL_SETS, align
 from fer_hf.errors import UserError
-from fer_hf.images import EvalTransform, ImageSpec, to_uint8
+from fer_hf.images.batches import to_uint8
+from fer_hf.images.spec import ImageSpec
+from fer_hf.images.transforms import EvalTransform
 from fer_hf.models.attention import EmotionAttentionForImageClassification
-from fer_hf.models.load import head_of, load_model, save_model
+from fer_hf.models.load import load_model, save_model
+from fer_hf.models.network import head_of
 
 FER7 = LABEL_SETS["fer7"]
 FACE = Image.effect_noise((48, 48), 80)
@@ -165,7 +168,8 @@ def test_our_own_commands_never_run_the_code_beside_the_weights(tmp_path):
 
 @pytest.mark.export
 def test_onnx_follows_pytorch(tmp_path):
-    from fer_hf.deploy.onnx import export_onnx, load_onnx
+    from fer_hf.deploy.onnx import export_onnx
+    from fer_hf.models.classifier import load_onnx
 
     loaded = network()
     saved(loaded, tmp_path)

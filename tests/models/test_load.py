@@ -19,8 +19,11 @@ from transformers import (
 
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.errors import UserError
-from fer_hf.images import EvalTransform, ImageSpec, to_uint8
-from fer_hf.models.load import head_of, load_model, save_model
+from fer_hf.images.batches import to_uint8
+from fer_hf.images.spec import ImageSpec
+from fer_hf.images.transforms import EvalTransform
+from fer_hf.models.load import load_model, save_model
+from fer_hf.models.network import head_of
 
 FER7 = LABEL_SETS["fer7"]
 DIMA806 = ["sad", "disgust", "angry", "neutral", "fear", "surprise", "happy"]

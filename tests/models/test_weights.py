@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.errors import UserError
-from fer_hf.models.load import head_of, load_model
+from fer_hf.models.load import load_model
+from fer_hf.models.network import head_of
 
 FER7 = LABEL_SETS["fer7"]
 

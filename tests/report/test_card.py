@@ -23,7 +23,7 @@ from fer_hf.report.card import (
     table,
     write_report,
 )
-from fer_hf.run import Run
+from fer_hf.runs.folder import Run
 
 LABELS = ["angry", "happy", "sad"]
 WARNING = "Very probably trained on FER2013's own test images: scores on FER2013 that start from it are inflated."

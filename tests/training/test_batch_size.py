@@ -6,10 +6,10 @@ import pytest
 import torch
 from datasets import DatasetDict
 
-from fer_hf.data import toy
+from fer_hf.data.readers import toy
 from fer_hf.errors import UserError
-from fer_hf.recipe_file import validate_recipe
-from fer_hf.run import Run
+from fer_hf.recipe.load import validate_recipe
+from fer_hf.runs.folder import Run
 from fer_hf.training.batch_size import largest_that_fits
 from fer_hf.training.fit import fit
 from fer_hf.training.trainer import FerTrainer

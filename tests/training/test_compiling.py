@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import set_seed
 
-from fer_hf.data import toy
+from fer_hf.data.readers import toy
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.errors import UserError
 from fer_hf.models.load import load_model, save_model
-from fer_hf.recipe_file import validate_recipe
-from fer_hf.run import Run
+from fer_hf.recipe.load import validate_recipe
+from fer_hf.runs.folder import Run
 from fer_hf.training import compiling
 from fer_hf.training.compiling import repays, should_compile
 from fer_hf.training.fit import fit

@@ -20,10 +20,10 @@ from sklearn.utils.class_weight import compute_class_weight
 from transformers import TrainingArguments
 
 import fer_hf.training.fit as fitting
-from fer_hf.data import toy
+from fer_hf.data.readers import toy
 from fer_hf.errors import FerError, UserError
-from fer_hf.recipe_file import validate_recipe
-from fer_hf.run import Run
+from fer_hf.recipe.load import validate_recipe
+from fer_hf.runs.folder import Run
 from fer_hf.training import saving
 from fer_hf.training.arguments import training_arguments
 from fer_hf.training.checkpoints import checkpoints, defect
@@ -107,7 +107,7 @@ KILLED = """
 import sys
 from tests.training.test_fit import recipe
 from fer_hf.data import toy
-from fer_hf.run import Run
+from fer_hf.runs.folder import Run
 from fer_hf.training.fit import fit
 fit(recipe(), toy.load(train=6, validation=4, test=1, size=32), Run(sys.argv[1]), resume=True)
 """

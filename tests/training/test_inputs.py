@@ -10,10 +10,10 @@ from PIL import Image as Pillow
 from fer_hf.data import cache
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.errors import UserError
-from fer_hf.images import ImageSpec
+from fer_hf.images.spec import ImageSpec
 from fer_hf.models.load import load_model
-from fer_hf.recipe_file import validate_recipe
-from fer_hf.run import Run
+from fer_hf.recipe.load import validate_recipe
+from fer_hf.runs.folder import Run
 from fer_hf.training.fit import fit
 from fer_hf.training.inputs import batches
 

@@ -6,12 +6,7 @@ import torch
 from scipy.special import log_softmax, softmax
 from torchvision.ops import sigmoid_focal_loss
 
-from fer_hf.training.losses import (
-    balanced_weights,
-    classification_loss,
-    distillation_loss,
-    effective_number_weights,
-)
+from fer_hf.training.losses import balanced_weights, classification_loss, distillation_loss, effective_number_weights
 
 LOGITS = np.random.default_rng(0).normal(size=(20, 5)) * 2
 HARD = np.random.default_rng(1).integers(0, 5, size=20)

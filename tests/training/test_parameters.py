@@ -7,7 +7,8 @@ from transformers import ViTConfig, ViTForImageClassification
 
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.errors import UserError
-from fer_hf.models.load import head_of, load_model
+from fer_hf.models.load import load_model
+from fer_hf.models.network import head_of
 from fer_hf.training.parameters import depths, frozen_batch_norms, name_blocks, parameter_groups, set_trainable
 
 FER7 = LABEL_SETS["fer7"]

@@ -5,9 +5,10 @@ import timm
 import torch
 
 from fer_hf.emotions import label_names
-from fer_hf.images import ImageSpec, TrainTransform
+from fer_hf.images.spec import ImageSpec
+from fer_hf.images.transforms import TrainTransform
 from fer_hf.models.load import load_model
-from fer_hf.recipe_file import load_recipe, shipped_recipes
+from fer_hf.recipe.load import load_recipe, shipped_recipes
 from fer_hf.training.arguments import training_arguments
 from fer_hf.training.fit import _settings
 from fer_hf.training.parameters import set_trainable

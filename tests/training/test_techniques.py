@@ -15,12 +15,14 @@ from datasets import Dataset, DatasetDict, Features, Sequence, Value
 from safetensors.torch import load_file
 from transformers import set_seed
 
-from fer_hf.data import toy
+from fer_hf.data.readers import toy
 from fer_hf.errors import FerError, TerminatedError, UserError
-from fer_hf.images import EvalTransform, FaceDataset, ImageSpec
+from fer_hf.images.batches import FaceDataset
+from fer_hf.images.spec import ImageSpec
+from fer_hf.images.transforms import EvalTransform
 from fer_hf.models.load import load_model
-from fer_hf.recipe_file import validate_recipe
-from fer_hf.run import Run
+from fer_hf.recipe.load import validate_recipe
+from fer_hf.runs.folder import Run
 from fer_hf.training.arguments import training_arguments
 from fer_hf.training.checkpoints import checkpoints, step_of
 from fer_hf.training.fit import _Fit, fit

@@ -15,7 +15,7 @@ import pytest
 from face_folder import write_faces
 from safetensors.torch import load_file
 
-from fer_hf.run import Run
+from fer_hf.runs.folder import Run
 from fer_hf.training.checkpoints import checkpoints, step_of
 
 RECIPE = """

@@ -1,0 +1,103 @@
+"""Plain files, written so that nobody ever sees half of one; csv with line numbers; names that stay in their folder."""
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from fer_hf.errors import UserError
+
+
+def new_folder(output: Path) -> None:
+    """Raises `UserError` when `output` is there and not an empty folder."""
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{str(output)!r} exists and is not an empty folder: name a new one.")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file aside, flush it to disk and rename it into place: a reader never sees half of it."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(aside, "w", encoding="utf-8") as file:
+            file.write(text)
+        move_into_place(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A csv with a header, written as `write_text` does."""
+    write_text(path, csv_text(columns, rows))
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """What `write_csv` writes."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    return text.getvalue()
+
+
+def move_into_place(aside: Path, path: Path) -> None:
+    """Flush a file, or a folder of flushed files, and rename it: after a crash there is the old one or the new."""
+    if aside.is_file():
+        with open(aside, "rb+") as file:
+            os.fsync(file.fileno())
+    os.replace(aside, path)
+    if os.name == "posix":  # the rename itself
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+_real = lru_cache(1024)(os.path.realpath)  # of folders: a table names many files in few of them
+
+
+def read_csv(
+    file: Path, wanted: Sequence[str], bad: dict[str, str], header: Sequence[str] | None = None
+) -> Iterator[tuple[int, str, dict[str, str]]]:
+    """Each row as `(number, "name.csv line 7", {column: cell})`, with column names in lower case and no outer blanks.
+
+    Rows are counted from 0, bad ones too; empty lines are passed over.
+
+    Without `header` the first line names the columns. A row that lacks a cell of a `wanted` column goes to `bad`.
+    Raises `UserError` when the file lacks a `wanted` column or is no csv.
+    """
+    with open(file, encoding="utf-8-sig", errors="replace", newline="") as lines:
+        reader = csv.reader(lines)
+        try:
+            first = next(reader, []) if header is None else header
+            columns = [name.strip().lower() for name in first]
+            if missing := [name for name in wanted if name not in columns]:
+                line = ", ".join(first)[:80] or "nothing"
+                raise UserError(f"{str(file)!r} lacks the column(s) {', '.join(missing)}; its first line has: {line}.")
+            for number, cells in enumerate(cells for cells in reader if cells):
+                where = f"{file.name} line {reader.line_num}"
+                row = {name: cell.strip() for name, cell in zip(columns, cells, strict=False)}
+                if all(name in row for name in wanted):
+                    yield number, where, row
+                else:
+                    bad[where] = "cells are missing"
+        except csv.Error as error:
+            raise UserError(f"{str(file)!r}, line {reader.line_num}, is no csv: {error}.") from error
+
+
+def file_below(root: str | Path, name: str) -> str:
+    """The path of the file `name`, given relative to `root` in a table, with `/` or `\\` between its parts.
+
+    Raises `ValueError` when it leads out of `root`, as a link too, or does not exist.
+    """
+    relative = os.path.normpath(name.replace("\\", "/"))
+    if os.path.isabs(relative) or relative.split(os.sep)[0] == ".." or os.path.splitdrive(relative)[0]:
+        raise ValueError(f"{name[:80]!r} leads out of the dataset's folder")
+    path = os.path.join(root, relative)
+    if not os.path.isfile(path):
+        raise ValueError(f"there is no file {relative[:80]!r}")
+    real = os.path.realpath(path) if os.path.islink(path) else _real(os.path.dirname(path))
+    if not os.path.join(real, "").startswith(os.path.join(_real(str(root)), "")):
+        raise ValueError(f"{name[:80]!r} is a link that leads out of the dataset's folder")
+    return path

@@ -1,0 +1,218 @@
+"""Reading recipes: YAML, `extends:`, `section.key=value` overrides; every problem named by file, line and key."""
+
+import re
+from dataclasses import fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from fer_hf.errors import UserError
+from fer_hf.recipe.schema import Recipe, Train
+
+# Fields of TrainingArguments that a recipe may not set, and what to do instead.
+SET_BY_US = {
+    "output_dir": "The run folder decides it: use --output.",
+    "logging_dir": "TensorBoard files lie in the run folder: use --output.",
+    "run_name": "It is the name of the recipe and of the run folder.",
+    "bf16": "Use train.precision.",
+    "fp16": "Use train.precision.",
+    "label_smoothing_factor": "Use loss.label_smoothing.",
+    "eval_strategy": "There is one evaluation after each epoch, which chooses the model.",
+    "save_strategy": "Use train.save_steps.",
+    "save_only_model": "A checkpoint holds all that a resume needs.",
+    "resume_from_checkpoint": "Use --resume.",
+    "load_best_model_at_end": "The best model is always kept, in the run's model/.",
+    "greater_is_better": "train.metric_for_best_model decides it.",
+    "remove_unused_columns": "The transforms need all columns.",
+    "label_names": "Labels come from data.label_set.",
+    "deepspeed": "Use train.fsdp, which shards a model too.",
+    "group_by_length": "Images have no length.",
+    "dataloader_drop_last": "It would drop validation images too.",
+    **dict.fromkeys(("torch_compile_backend", "torch_compile_mode"), "Use train.torch_compile."),
+    **dict.fromkeys(("eval_delay", "eval_on_start"), "There is one evaluation after each epoch."),
+    **dict.fromkeys(("ignore_data_skip", "restore_callback_states_from_checkpoint"), "A resume is exact."),
+    **dict.fromkeys(("prediction_loss_only", "batch_eval_metrics"), "The metrics need all predictions at once."),
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 floats: `1e-4` is a number, where PyYAML's YAML 1.1 reads a string."""
+
+
+_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def parse_yaml(text: str, origin: str) -> Any:
+    """YAML to plain objects. Raises `UserError` with `origin` and the line when it is not YAML."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{origin} is not valid YAML: {error}") from error
+
+
+def _lines(node: yaml.Node | None, key: str = "") -> dict[str, int]:
+    """The line of every key of a YAML document, from 1, by names such as `train.stages.0.trainable`."""
+    children: list[tuple[Any, yaml.Node]] = []
+    if isinstance(node, yaml.MappingNode):
+        children = [(name.value, value) for name, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        children = list(enumerate(node.value))
+    lines = {key: node.start_mark.line + 1} if key and isinstance(node, yaml.Node) else {}
+    for name, value in children:
+        lines |= _lines(value, f"{key}.{name}" if key else str(name))
+    return lines
+
+
+def shipped_recipes() -> Path:
+    """The folder of the recipes that come with the package, installed or in a checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "recipes"
+    return installed if installed.is_dir() else package.parent / "recipes"
+
+
+def find_recipe(name: str | Path) -> Path:
+    """A recipe's file: a path, or the name of a shipped recipe (`quickstart`, `fer2013/cpu_from_scratch`)."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    root = shipped_recipes()
+    files = (file for file in root.rglob("*.yaml") if file.name != "study.yaml")
+    known = sorted(file.relative_to(root).with_suffix("").as_posix() for file in files)
+    wanted = path.as_posix().removeprefix("recipes/").removesuffix(".yaml")
+    if wanted in known:
+        return root / f"{wanted}.yaml"
+    near = get_close_matches(wanted, known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise UserError(f"There is no recipe {str(name)!r}.{hint} Shipped recipes: {', '.join(known)}.")
+
+
+def load_recipe(name: str | Path, overrides: list[str] | None = None) -> Recipe:
+    """Read, override and validate a recipe. Raises `UserError` naming file, line, key, value and what is allowed."""
+    path = find_recipe(name)
+    content, origin = _read(path)
+    for override in overrides or []:
+        key = _override(content, override)
+        origin = {k: v for k, v in origin.items() if not k.startswith(f"{key}.")} | {key: "the command line"}
+    if not content.get("name"):
+        content["name"] = re.sub(r"[^\w .-]+", "-", path.stem)
+    return validate_recipe(content, str(path), origin)
+
+
+def _read(path: Path, heirs: tuple[Path, ...] = ()) -> tuple[dict[str, Any], dict[str, str]]:
+    """A recipe's content, on top of the recipe that it `extends`, and where each key stands."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text in UTF-8, so no recipe: {error}.") from error
+    content = parse_yaml(text, str(path)) or {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}; a recipe is a mapping of sections.")
+    origin = {key: f"{path}, line {line}" for key, line in _lines(yaml.compose(text, Loader=_Loader)).items()}
+    if "extends" not in content:
+        return content, origin
+    beside = path.parent / str(content["extends"])
+    parent = beside if beside.is_file() else find_recipe(str(content["extends"]))
+    if parent.resolve() in (*heirs, path.resolve()):
+        raise UserError(f"{origin['extends']}: {content['extends']} extends this recipe itself.")
+    inherited, places = _read(parent, (*heirs, path.resolve()))
+    inherited.pop("name", None)
+    for key, value in content.items():
+        both = isinstance(value, dict) and isinstance(inherited.get(key), dict)
+        inherited[key] = inherited[key] | value if both else value
+    inherited.pop("extends")
+    return inherited, places | origin
+
+
+def validate_recipe(content: dict[str, Any], origin: str = "recipe", places: dict[str, str] | None = None) -> Recipe:
+    """A recipe from plain objects, with every problem in one `UserError`; `places` says where each key was set."""
+    try:
+        recipe = Recipe.model_validate(content)
+    except ValidationError as error:
+        # A list or mapping where a text may stand too: what is wrong inside of it is the problem.
+        found = [
+            item for item in error.errors() if item["loc"][-1:] != ("str",) or isinstance(item["input"], str | int)
+        ]
+        problems = [_problem(item, places or {}) for item in found or error.errors()]
+        raise UserError(f"{origin}:\n  " + "\n  ".join(problems)) from error
+    recipe._origin = places or {}
+    _check_passed_through(recipe.train, origin, recipe._origin)
+    if problems := [f"{key}: {why} ({recipe.where(key)})" for key, why in recipe.contradictions()]:
+        raise UserError(f"{origin}:\n  " + "\n  ".join(problems))
+    return recipe
+
+
+def _override(content: dict[str, Any], override: str) -> str:
+    """Apply `section.key=value`, the value being YAML; returns the key."""
+    key, separator, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not separator or not all(parts) or len(parts) > 2:
+        raise UserError(f"{override!r} is not an override: write section.key=value, such as train.learning_rate=1e-4.")
+    target = content
+    for part in parts[:-1]:
+        if not isinstance(target.get(part), dict):
+            target[part] = {}
+        target = target[part]
+    # A value with a colon or a hash, such as `folder:/a b: c #2`, is a text for people; any other is YAML.
+    is_text = not re.match(r"^[\[{'\"]", text) and re.search(r"[:#]", text)
+    target[parts[-1]] = text if is_text else parse_yaml(text, f"The value of {key}")
+    return ".".join(parts)
+
+
+def _problem(item: Any, places: dict[str, str]) -> str:
+    """One validation error as a line for people."""
+    key = ".".join(str(part) for part in item["loc"] if not re.fullmatch(r"str|Weighted|(list|literal)\[.*", str(part)))
+    place = f" ({places[key]})" if key in places else ""
+    if item["type"] == "extra_forbidden":
+        return f"{key}: unknown key.{_nearest(item['loc'])}{place}"
+    message = item["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(item["input"], dict | BaseModel) else f", but it is {item['input']!r}"
+    return f"{key}: {message}{shown}{place}" if key else message
+
+
+def _nearest(location: tuple[int | str, ...]) -> str:
+    """The known key nearest to an unknown one, in its own section first."""
+    keys = {name: list(getattr(field.annotation, "model_fields", ())) for name, field in Recipe.model_fields.items()}
+    own = keys.get(str(location[0]), []) if len(location) > 1 else []
+    everywhere = {key: f"{name}.{key}" for name, section in keys.items() for key in section}
+    wanted = str(location[-1])
+    if wanted in everywhere:
+        return f" Did you mean {everywhere[wanted]!r}?"
+    if near := get_close_matches(wanted, own or list(Recipe.model_fields), n=1):
+        return f" Did you mean {'.'.join([*map(str, location[:-1]), near[0]])!r}?"
+    if near := get_close_matches(wanted, everywhere, n=1):
+        return f" Did you mean {everywhere[near[0]]!r}?"
+    return f" Known keys: {', '.join(own or Recipe.model_fields)}."
+
+
+def _check_passed_through(train: Train, origin: str, places: dict[str, str]) -> None:
+    """Refuse keys of `train` that the installed `TrainingArguments` does not have, or that we set ourselves."""
+    if not train.passed_through:
+        return
+    from transformers import TrainingArguments
+
+    known = {field.name for field in fields(TrainingArguments) if field.init}
+    types = get_type_hints(TrainingArguments)
+    for key, value in train.passed_through.items():
+        place = f" ({places[f'train.{key}']})" if f"train.{key}" in places else ""
+        if key in SET_BY_US or key.startswith(("hub_", "push_to_hub")):
+            raise UserError(
+                f"{origin}:\n  train.{key} is set by fer_hf. {SET_BY_US.get(key, 'Use `fer-hf push`.')}{place}"
+            )
+        if key not in known:
+            near = get_close_matches(key, [*Train.model_fields, *sorted(known)], n=1)
+            hint = f" Did you mean 'train.{near[0]}'?" if near else ""
+            raise UserError(f"{origin}:\n  train.{key}: unknown key, also to TrainingArguments.{hint}{place}")
+        try:
+            TypeAdapter(types[key]).validate_python(value)
+        except ValidationError as error:
+            raise UserError(
+                f"{origin}:\n  train.{key}: {error.errors()[0]['msg']}, but it is {value!r}{place}"
+            ) from error
