@@ -3,10 +3,13 @@
 import csv
 import io
 import os
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from fer_hf.errors import UserError
 
@@ -15,6 +18,29 @@ def new_folder(output: Path) -> None:
     """Raises `UserError` when `output` is there and not an empty folder."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{str(output)!r} exists and is not an empty folder: name a new one.")
+
+
+def lock(path: Path) -> FileLock | None:
+    """Lock a file until the returned object is gone or this process has ended; None when another process has it.
+
+    Processes that this one forks, such as workers of a loader, outlive a kill of it. They let go of the lock at once.
+    """
+    held = FileLock(path)
+    try:
+        held.acquire(blocking=False)
+    except Timeout:
+        return None
+    descriptor = held._context.lock_file_fd  # filelock has no name for closing without unlocking
+    if descriptor is not None and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=partial(_close, weakref.ref(held), descriptor))
+    return held
+
+
+def _close(held: "weakref.ref[FileLock]", descriptor: int) -> None:
+    lock = held()
+    if lock is not None and lock._context.lock_file_fd == descriptor:
+        os.close(descriptor)
+        lock._context.lock_file_fd = None
 
 
 def write_text(path: Path, text: str) -> None:

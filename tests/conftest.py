@@ -4,7 +4,6 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 

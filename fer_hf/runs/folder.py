@@ -1,4 +1,4 @@
-"""The run folder: where each stage of an experiment writes plain files that the next one reads.
+"""The run folder: where each step of an experiment writes plain files that the next one reads.
 
 recipe.yaml, splits.csv, checkpoints/, model/ (with onnx/ and figures/), predictions/, metrics.json, environment.json,
 tensorboard/
@@ -6,16 +6,29 @@ tensorboard/
 
 import json
 import time
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from fer_hf.errors import UserError
-from fer_hf.files import write_text
+from fer_hf.files import lock, write_text
+from fer_hf.runs.records import Evaluation, Metrics, plain, read_record
+
+ONNX_FILES = {"onnx": "model.onnx", "int8": "model_int8.onnx"}
+"""Names of the exported files below `onnx/`, by format; transformers.js uses the same."""
 
 
 class Run:
-    """Paths of one run folder, and its `metrics.json`, to which every stage adds its own section."""
+    """Paths of one run folder, and its `metrics.json`, to which every step adds its own section.
+
+    Args:
+        path: the folder; it need not exist yet.
+
+    Example:
+        >>> Run("runs/quickstart/20260131-175900").model.as_posix()
+        'runs/quickstart/20260131-175900/model'
+    """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -24,41 +37,31 @@ class Run:
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model"
         self.onnx = self.model / "onnx"
+        self.card = self.model / "README.md"
+        self.figures = self.model / "figures"
         self.predictions = self.path / "predictions"
         self.metrics_file = self.path / "metrics.json"
         self.environment_file = self.path / "environment.json"
         self.tensorboard = self.path / "tensorboard"
 
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
     @classmethod
-    def open(cls, path: str | Path) -> "Run":
+    def open(cls, path: "str | Path | Run") -> "Run":
         """An existing run folder. Raises `UserError` when `path` is none."""
-        run = cls(path)
-        if not run.recipe_file.is_file():
-            raise UserError(f"{str(path)!r} is not a run folder: it has no recipe.yaml. `fer-hf train` makes one.")
+        run = path if isinstance(path, Run) else cls(path)
+        if not run.exists():
+            raise UserError(f"{str(run.path)!r} is not a run folder: it has no recipe.yaml. `fer-hf train` makes one.")
         return run
 
     @classmethod
     def all(cls, folder: Path) -> "list[Run]":
         """The runs in `folder`, the one that was started last first."""
         return [cls(recipe.parent) for recipe in sorted(folder.glob("*/recipe.yaml"), reverse=True)]
-
-    def lock(self) -> None:
-        """Keep other processes from writing here until this one ends. Raises `UserError` when one does already."""
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            return
-        self._lock = open(self.recipe_file, "r+", encoding="utf-8")  # noqa: SIM115 (for as long as this object lives)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{self.path} is in use: another process trains there. Wait for it, or stop it.") from error
-
-    def finished_model(self) -> Path:
-        """The folder of the best model. Raises `UserError` when training has not made one yet."""
-        if not (self.model / "model.safetensors").is_file():
-            raise UserError(f"{self.path} has no model yet: finish its training with `fer-hf train RECIPE --resume`.")
-        return self.model
 
     @staticmethod
     def new_path(folder: Path) -> Path:
@@ -67,18 +70,91 @@ class Run:
             time.sleep(0.1)
         return path
 
-    def metrics(self) -> dict[str, Any]:
-        """What `metrics.json` holds so far; empty before the first stage has written."""
-        if not self.metrics_file.is_file():
-            return {}
-        return json.loads(self.metrics_file.read_text(encoding="utf-8"))
+    def exists(self) -> bool:
+        """Whether this is the folder of a run, finished or not, rather than that of a model."""
+        return self.recipe_file.is_file()
 
-    def update_metrics(self, **sections: Any) -> None:
-        """Merge sections into `metrics.json`: dicts are merged one level deep, everything else is replaced."""
-        metrics = self.metrics()
+    def lock(self) -> None:
+        """Keep other processes from writing here until this one ends. Raises `UserError` when one does already."""
+        self._lock = lock(self.path / ".lock")
+        if self._lock is None:
+            raise UserError(f"{self.path} is in use: another process trains there. Wait for it, or stop it.")
+
+    def finished_model(self) -> Path:
+        """The folder of the best model. Raises `UserError` when training has not made one yet."""
+        if not (self.model / "model.safetensors").is_file():
+            raise UserError(f"{self.path} has no model yet: finish its training with `fer-hf train RECIPE --resume`.")
+        return self.model
+
+    # --- metrics.json
+
+    @property
+    def metrics(self) -> Metrics:
+        """What `metrics.json` holds so far; all sections are empty before the first step has written."""
+        content = self._content()
+        metrics = read_record(Metrics, content)
+        object.__setattr__(metrics, "_raw", content)  # TRANSITION: run.metrics() still gives the plain dict
+        return metrics
+
+    def _content(self) -> dict[str, Any]:
+        return json.loads(self.metrics_file.read_text(encoding="utf-8")) if self.metrics_file.is_file() else {}
+
+    def update(self, **sections: Any) -> None:
+        """Write sections of `Metrics`, each a record, a mapping of records, or a plain value.
+
+        Mappings are merged with what is there, one level deep; everything else takes its place.
+        """
+        content = self._content()
         for name, value in sections.items():
-            if isinstance(value, dict) and isinstance(metrics.get(name), dict):
-                metrics[name] |= value
-            else:
-                metrics[name] = value
-        write_text(self.metrics_file, json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+            new = plain(value)
+            merges = isinstance(new, dict) and isinstance(content.get(name), dict)
+            content[name] = content[name] | new if merges else new
+        write_text(self.metrics_file, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+    update_metrics = update  # TRANSITION
+
+    # --- evaluations
+
+    def evaluation(self, split: str = "test", format: str = "pytorch", tta: str = "none") -> Evaluation:
+        """The figures on a split of the run's own data. Raises `UserError` when it was not evaluated.
+
+        Example:
+            `run.evaluation("test").accuracy`
+        """
+        for evaluation in self.metrics.evaluations.values():
+            if (evaluation.split, evaluation.format, evaluation.tta) == (split, format, tta) and self.owns(evaluation):
+                return evaluation
+        raise UserError(f"{self.path} has no figures on its {split} split: fer-hf evaluate {self.path} --split {split}")
+
+    def owns(self, evaluation: Evaluation) -> bool:
+        """Whether an evaluation is on the run's own data."""
+        if evaluation.own is not None:
+            return evaluation.own
+        data = self.metrics.data  # an older file: all that is known is the name
+        return data is not None and evaluation.dataset == data.dataset
+
+    def evaluation_key(self, name: str, evaluation: Evaluation) -> str:
+        """The key of an evaluation in metrics.json, which is also the name of its predictions file.
+
+        It is `<name>-<split>` and what marks the file, such as `fer2013-test-int8`. Other data whose key the run's own
+        data, or data of other content, has or could have, adds the beginning of its hash: nothing is overwritten but
+        figures on the same images.
+
+        Args:
+            name: the dataset in a form that is fit for a file name.
+            evaluation: with `content` and `own`.
+        """
+        key = f"{name}-{evaluation.split}{evaluation.files}"
+        metrics = self.metrics
+        there = metrics.evaluations.get(key)
+        if evaluation.own:
+            return key
+        taken = there is not None and (self.owns(there) or there.content != evaluation.content)
+        own_name = metrics.data is not None and metrics.data.dataset == evaluation.dataset
+        return f"{key}-{(evaluation.content or '')[:8]}" if taken or own_name else key
+
+    def record(self, name: str, evaluation: Evaluation) -> str:
+        """Write an evaluation to metrics.json; returns its key."""
+        key = self.evaluation_key(name, evaluation)
+        self.update(evaluations={key: replace(evaluation, predictions=f"predictions/{key}.parquet")})
+        return key

@@ -1,20 +1,57 @@
-"""Predictions are made once and kept: every figure is computed from the Parquet file that is written here."""
+"""Predictions are made once and kept: every figure is computed from the Parquet files that are read and written here.
 
+Columns: `id`, `label` (a ClassLabel, so that names travel along), `logits`, and whatever attributes the images have.
+"""
+
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
+from scipy.special import softmax
 
-from fer_hf.metrics import ExpressionMetric
+from fer_hf.errors import UserError
+from fer_hf.metrics import Array, classification_metrics
 
 
-def write_predictions(path: Path, dataset: Dataset, logits: np.ndarray) -> None:
-    """Parquet with `id`, `label` (a ClassLabel, so that names travel along), `logits`, and any attribute columns."""
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of N images with C labels.
+
+    `ids` are unique in their split, `labels` `(N,)` the true class ids, `logits` `(N, C)` float64 in the order of
+    `label_names`; `attributes` maps what else is known, such as gender, to N values, None where it is not known.
+    """
+
+    ids: list[str]
+    labels: Array
+    logits: Array
+    label_names: tuple[str, ...]
+    attributes: dict[str, list[Any]]
+
+    @property
+    def probabilities(self) -> Array:
+        """Softmax of the logits, `(N, C)`."""
+        return softmax(self.logits, axis=1)
+
+    @property
+    def predicted(self) -> Array:
+        """The most probable class id of each image, `(N,)`."""
+        return self.logits.argmax(axis=1)
+
+
+def write_predictions(path: Path, dataset: Dataset, logits: Array) -> None:
+    """Write a predictions file, whole or not at all.
+
+    Args:
+        path: the Parquet file; its folder is made.
+        dataset: with the columns `id`, `label` and attributes; a column `image` is left out.
+        logits: `(N, C)`, in the order of the dataset and of its label names.
+    """
     label: ClassLabel = dataset.features["label"]
-    columns = dataset.remove_columns("image").to_dict() | {"logits": logits.tolist()}
     others = {name: feature for name, feature in dataset.features.items() if name != "image"}
+    columns = dataset.select_columns(list(others)).to_dict() | {"logits": logits.tolist()}
     features = Features(others | {"label": label, "logits": Sequence(Value("float32"), length=len(label.names))})
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}")
@@ -22,8 +59,38 @@ def write_predictions(path: Path, dataset: Dataset, logits: np.ndarray) -> None:
     aside.replace(path)
 
 
-def metrics_from(path: Path) -> dict[str, Any]:
-    """All figures of a predictions file (see `classification_metrics`)."""
-    predictions = Dataset(pq.read_table(path)).with_format("numpy")
-    metric = ExpressionMetric(predictions.features["label"].names)
-    return metric.compute(predictions=predictions["logits"][:], references=predictions["label"][:])
+def read_predictions(path: Path) -> Predictions:
+    """Read a predictions file.
+
+    Args:
+        path: the Parquet file.
+
+    Returns:
+        What it holds, in its order.
+
+    Raises:
+        UserError: there is no such file, or it holds no predictions.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is missing: `fer-hf evaluate` makes it again.")
+    data = Dataset(pq.read_table(path))
+    if missing := {"id", "label", "logits"} - set(data.column_names):
+        raise UserError(f"{path} holds no predictions: it lacks {', '.join(sorted(missing))}.")
+    arrays = data.select_columns(["label", "logits"]).with_format("numpy")
+    others = [name for name in data.column_names if name not in ("id", "label", "logits")]
+    return Predictions(
+        ids=data["id"][:],
+        labels=arrays["label"][:],
+        logits=np.asarray(arrays["logits"][:], dtype=np.float64),
+        label_names=tuple(data.features["label"].names),
+        attributes={name: data[name][:] for name in others},
+    )
+
+
+def figures_of(path: Path) -> dict[str, Any]:
+    """All figures of a predictions file (see `metrics.classification_metrics`)."""
+    predictions = read_predictions(path)
+    return classification_metrics(predictions.logits, predictions.labels, predictions.label_names)
+
+
+metrics_from = figures_of  # TRANSITION

@@ -1,0 +1,248 @@
+"""Every section of metrics.json as a frozen dataclass; no other module spells a key of that file.
+
+Reading is tolerant: keys that are not known are passed over, and a section or figure that an older file lacks is None
+or empty. Writing keeps the keys and their order as they have always been. All figures that are shares lie in [0, 1].
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+Record = TypeVar("Record")
+Interval = tuple[float, float]
+PLAIN = "none"
+"""The value of `tta` without test-time augmentation."""
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Figures of one class; `support` is its number of images."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """The images of one bin of confidence: their mean confidence, their accuracy and their number."""
+
+    confidence: float
+    accuracy: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All figures of one file of a model on one split of a dataset.
+
+    `content` is a hash of the images and labels, and `own` says whether they are the run's own data; None in files of
+    earlier versions. Intervals are 95 % bootstrap intervals; `log_loss` is in nats; rows of `confusion_matrix` are the
+    true classes.
+    """
+
+    dataset: str
+    split: str
+    format: str = "pytorch"
+    tta: str = PLAIN
+    predictions: str = ""
+    processes: int = 1
+    label_names: Sequence[str] = ()
+    images: int = 0
+    accuracy: float | None = None
+    balanced_accuracy: float | None = None
+    macro_precision: float | None = None
+    macro_recall: float | None = None
+    macro_f1: float | None = None
+    weighted_precision: float | None = None
+    weighted_recall: float | None = None
+    weighted_f1: float | None = None
+    top_2_accuracy: float | None = None
+    expected_calibration_error: float | None = None
+    log_loss: float | None = None
+    accuracy_ci: Interval | None = None
+    macro_f1_ci: Interval | None = None
+    per_class: Mapping[str, ClassScores] = field(default_factory=dict)
+    confusion_matrix: Sequence[Sequence[int]] = ()
+    reliability: Sequence[ReliabilityBin] = ()
+    content: str | None = None
+    own: bool | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether this is the PyTorch model without test-time augmentation: what all other figures are held against."""
+        return self.format == "pytorch" and self.tta == PLAIN
+
+    @property
+    def files(self) -> str:
+        """What marks the file and the augmentation in names: `""`, `"-int8"`, `"-flip"`."""
+        return ("" if self.format == "pytorch" else f"-{self.format}") + ("" if self.tta == PLAIN else f"-{self.tta}")
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images of a split, and of each class in it."""
+
+    images: int
+    per_class: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the model was trained on; `dropped` counts images of emotions outside the label set."""
+
+    source: str | None = None
+    dataset: str | None = None
+    hub_id: str | None = None
+    license: str | None = None
+    splits: Mapping[str, Split] = field(default_factory=dict)
+    skipped: Sequence[str] = ()
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Model:
+    """The network: where it comes from, its size, and how it wants its images (height and width, mean, std)."""
+
+    name: str | None = None
+    base_model: str | None = None
+    architecture: str | None = None
+    pretrained: bool = True
+    parameters: int | None = None
+    image_size: Sequence[int] = ()
+    mean: Sequence[float] = ()
+    std: Sequence[float] = ()
+    head: str | None = None
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One evaluation during training. The training loss is the mean over the steps since the evaluation before."""
+
+    epoch: float
+    step: float = 0
+    train_loss: float | None = None
+    validation_loss: float | None = None
+    accuracy: float | None = None
+    macro_f1: float | None = None
+    learning_rate: float | None = None
+
+
+@dataclass(frozen=True)
+class Best:
+    """The evaluation whose weights were kept, and the metric that chose it."""
+
+    metric: str
+    value: float
+    epoch: float
+    step: float = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of training with parameters, schedule and epochs of its own; `parameters` counts those that learn."""
+
+    trainable: str | int | Sequence[str]
+    parameters: int
+    epochs: float
+    steps: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the weights were made. `seconds` is over all resumes; `profile` holds seconds by part of a step."""
+
+    epochs: float = 0.0
+    steps: int = 0
+    seconds: float = 0.0
+    images_per_second: float | None = None
+    effective_batch_size: int | None = None
+    processes: int = 1
+    precision: str = "fp32"
+    device: str = "cpu"
+    seed: int | None = None
+    peak_memory_mb: float | None = None
+    stopped_early: bool = False
+    resumed_at_steps: Sequence[int] = ()
+    stages: Sequence[Stage] = ()
+    events: str | None = None
+    best: Best | None = None
+    history: Sequence[Epoch] = ()
+    profile: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """An ONNX file below the model's folder. Calibration is of INT8 files, the difference of logits of float32 ones."""
+
+    file: str
+    megabytes: float
+    max_logit_difference: float | None = None
+    calibration: str | None = None
+    calibration_images: int | None = None
+
+
+@dataclass(frozen=True)
+class Hub:
+    """How the run is to be published."""
+
+    repo_id: str | None = None
+    private: bool = False
+    license: str = "other"
+    tags: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The whole of metrics.json.
+
+    `recipe` is the recipe without paths of this machine, and `environment` what `machine.environment` returns.
+    """
+
+    schema_version: int = 1
+    name: str | None = None
+    label_names: Sequence[str] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    data: Data | None = None
+    hub: Hub | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    model: Model | None = None
+    training: Training | None = None
+    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+    export: Mapping[str, ExportedFile] = field(default_factory=dict)
+    finished: bool = False
+
+    def __call__(self) -> dict[str, Any]:  # TRANSITION: goes when no caller asks for the plain dict
+        return self._raw  # type: ignore[attr-defined]
+
+
+def read_record(kind: type[Record], content: Any) -> Record:
+    """A record from plain objects as JSON has them. Raises `pydantic.ValidationError` when a value has a wrong type."""
+    return TypeAdapter(kind).validate_python(content)
+
+
+OPTIONAL = {
+    Evaluation: ("tta", "content", "own"),
+    Training: ("profile",),
+    ExportedFile: ("max_logit_difference", "calibration", "calibration_images"),
+}
+"""Fields that are written only where they say something."""
+
+
+def plain(record: Any) -> Any:
+    """A record, or a mapping of records, as plain objects for JSON."""
+    if isinstance(record, Mapping):
+        return {str(name): plain(value) for name, value in record.items()}
+    if not hasattr(record, "__dataclass_fields__"):
+        return record
+    content = asdict(record)
+    for name in OPTIONAL.get(type(record), ()):
+        if content[name] in (None, PLAIN):
+            del content[name]
+    return content
