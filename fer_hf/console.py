@@ -6,6 +6,8 @@ than two seconds, and `show_progress(False)` switches them off.
 """
 
 import logging
+import os
+import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
@@ -19,10 +21,19 @@ BAR_AFTER = 2.0
 """Seconds before a progress bar appears."""
 LOG_EVERY = 30.0
 """Seconds between two lines of progress where there is no terminal, such as in a log file."""
+QUIET = {
+    "DATASETS_VERBOSITY": "error",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_VERBOSITY": "error",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+"""What the libraries read when they are imported."""
 STYLES = {logging.WARNING: "yellow", logging.ERROR: "red"}
 
-console = Console(stderr=True, markup=False, emoji=False, highlight=False)
-output = Console(markup=False, emoji=False, highlight=False)
+_alone = os.environ.get("RANK", "0") == "0"  # in a launch, one process speaks for all
+console = Console(stderr=True, markup=False, emoji=False, highlight=False, quiet=not _alone)
+output = Console(markup=False, emoji=False, highlight=False, quiet=not _alone)
 logger = logging.getLogger(__name__)
 _progress = {"shown": True}
 
@@ -65,19 +76,19 @@ def show_log() -> None:
 def quiet_libraries() -> None:
     """Leave the terminal to our own lines, for good: bars and chatter of the libraries off, their errors on.
 
-    The command line calls this; a library that changed these settings would be a bad guest.
+    The command line calls this before it imports them; a library that changed these settings would be a bad guest.
     """
-    import datasets
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity_error()
+    os.environ |= {name: value for name, value in QUIET.items() if name not in os.environ}
     warnings.filterwarnings("ignore")
     logging.getLogger().setLevel(logging.ERROR)
-    for name in ("accelerate", "huggingface_hub", "optimum", "torch"):  # these set levels of their own
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("accelerate", "datasets", "huggingface_hub", "optimum", "torch", "transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # those that are imported already have levels of their own
+    for module, switch in (
+        ("datasets", "disable_progress_bars"),
+        ("transformers.utils.logging", "disable_progress_bar"),
+    ):
+        if module in sys.modules:
+            getattr(sys.modules[module], switch)()
 
 
 def track(items: Iterable[T], what: str, total: int | None = None, quiet: bool = False) -> Iterator[T]:

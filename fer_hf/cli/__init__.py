@@ -1,9 +1,9 @@
-"""The command line. One file per command; heavy imports wait until a command runs.
+"""The command line. One file per command: it parses its options, calls one function and prints what that returns.
 
-Every failure ends in one message that says what to do: exit code 2 when the input has to change, 1 for anything else.
+Heavy imports wait until a command runs. Every failure ends in one message that says what to do: exit code 2 when the
+input has to change, 1 for anything else.
 """
 
-import atexit
 import errno
 import gc
 import os
@@ -25,11 +25,11 @@ from fer_hf.cli.recipe import app as recipe
 from fer_hf.cli.report import report
 from fer_hf.cli.study import study
 from fer_hf.cli.train import train
+from fer_hf.console import quiet_libraries, show_log
 
 INTERRUPTED = 130
 RESUME = "Stopped. A training goes on with the same command and --resume, a study with the same command."
 NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}
-
 app = typer.Typer(
     name="fer-hf",
     help="Fine-tune, evaluate, compress and publish facial-expression models with the Hugging Face stack.",
@@ -68,7 +68,8 @@ def main() -> None:
     """The entry point of `fer-hf` and `python -m fer_hf`."""
     # What comes with the libraries stays: a quarter of a short command's time went into looking through it for garbage.
     gc.set_threshold(10_000)
-    atexit.register(gc.freeze)
+    show_log()
+    quiet_libraries()
     debug = "--debug" in sys.argv[1:]
     sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:

@@ -12,16 +12,11 @@ def cache(
 
     Example: [bold]fer-hf cache --clear[/bold]
     """
-    from contextlib import suppress
-
     from fer_hf.console import output
-    from fer_hf.data.cache import folder
+    from fer_hf.workflows.cache import decoded_images
 
-    size = 0
-    for file in folder().glob("*"):
-        with suppress(FileNotFoundError):  # a training has just moved it
-            size += file.stat().st_size
-            if clear and file.suffix != ".lock":
-                file.unlink()
-    said = "removed" if clear else "kept"
-    output.print(f"decoded images: {size / 1e6:,.0f} MB {said}, {folder()}", soft_wrap=True)
+    images = decoded_images(clear)
+    output.print(
+        f"decoded images: {images.bytes / 1e6:,.0f} MB {'removed' if clear else 'kept'}, {images.folder}",
+        soft_wrap=True,
+    )

@@ -27,7 +27,7 @@ def compare(
     from rich.console import Console
     from rich.table import Column, Table
 
-    from fer_hf.console import console, quiet_libraries, track
+    from fer_hf.console import console, track
     from fer_hf.console import output as out
     from fer_hf.deploy.latency import cpu_latency
     from fer_hf.evaluation.compare import compare, configurations, find_runs
@@ -36,7 +36,6 @@ def compare(
     from fer_hf.report.figures import accuracy_latency_figure, save_figure
     from fer_hf.runs.folder import Run
 
-    quiet_libraries()
     finished, unfinished = find_runs(runs)
     configs, repeated = configurations(finished)
     for line in [*unfinished, *repeated]:

@@ -8,9 +8,11 @@ import typer
 from fer_hf.cli.evaluate import Split
 from fer_hf.cli.faces import faces
 from fer_hf.cli.grid import app as grid
+from fer_hf.cli.label_errors import label_errors
 
 app = typer.Typer(help="Look at faces, audit them, find label errors, and make datasets.", no_args_is_help=True)
 app.command()(faces)
+app.command("label-errors")(label_errors)
 app.add_typer(grid, name="grid")
 
 Sources = Annotated[
@@ -35,14 +37,13 @@ def show(
 
     Example: [bold]fer-hf data show toy[/bold]
     """
+    from fer_hf.cli.results import class_table
     from fer_hf.console import output as out
-    from fer_hf.workflows.audit import class_sheet, class_table, inspect
+    from fer_hf.workflows.datasets import counts_by_split, draw_classes, inspect_faces
 
-    loaded = inspect(source, label_set)
-    out.print(class_table(loaded))
-    chosen: str = split or next(iter(loaded.splits))
-    path = class_sheet(loaded, chosen, per_class, seed, output)
-    out.print(f"sheet: {path}", soft_wrap=True)
+    loaded = inspect_faces(source, label_set)
+    out.print(class_table(counts_by_split(loaded)))
+    out.print(f"sheet: {draw_classes(loaded, split, per_class, seed, output)}", soft_wrap=True)
 
 
 @app.command()
@@ -57,29 +58,19 @@ def audit(
 
     Example: [bold]fer-hf data audit fer2013:PATH[/bold]
     """
-    from fer_hf.workflows.audit import inspect, write_audit
+    from rich.table import Column, Table
 
-    write_audit(inspect(source, label_set, check_images=False), output)
+    from fer_hf.cli.results import class_table, print_places
+    from fer_hf.console import output as out
+    from fer_hf.workflows.datasets import audit_faces, counts_by_split, inspect_faces
 
-
-@app.command("label-errors")
-def label_errors(
-    run: Annotated[str, typer.Argument(help="A run folder.")],
-    split: Annotated[Split, typer.Option(help="Which split of the run's own data.")] = "validation",
-    folds: Annotated[
-        int, typer.Option(min=2, max=20, help="For --split train: how many models are trained, each without a part.")
-    ] = 5,
-) -> None:
-    """Rank images whose label is likely wrong (confident learning), and draw them on a contact sheet.
-
-    For the train split, the run's recipe is trained anew on each part's complement; stopped, it goes on where it was.
-
-    Example: [bold]fer-hf data label-errors runs/quickstart/20260131-175900[/bold]
-    """
-    from fer_hf.runs.folder import Run
-    from fer_hf.workflows.label_errors import write_label_errors
-
-    write_label_errors(Run.open(run), split, folds)
+    loaded = inspect_faces(source, label_set, check_images=False)
+    result = audit_faces(loaded, output)
+    table = Table(result.dataset, Column("images", justify="right"))
+    for what, count in result.counts.items():
+        table.add_row(what, f"{count:,}")
+    out.print(class_table(counts_by_split(loaded)), table, sep="\n")
+    print_places({"page": result.page, "figures": result.figures, "to leave out": result.exclude})
 
 
 @app.command()
@@ -95,11 +86,9 @@ def save(
     Example: [bold]fer-hf data save folder:faces --output prepared[/bold]
     """
     from fer_hf.console import output as out
-    from fer_hf.data.prepared import save
-    from fer_hf.workflows.audit import inspect
+    from fer_hf.workflows.datasets import inspect_faces, save_faces
 
-    loaded = inspect(source, label_set, exclude=exclude)
-    save(loaded, output, title or loaded.dataset)
+    save_faces(inspect_faces(source, label_set, exclude=exclude), output, title)
     out.print(f"dataset: {output}", soft_wrap=True)
 
 
@@ -114,8 +103,8 @@ def push(
 
     Example: [bold]fer-hf data push prepared --repo-id someone/faces --private --dry-run[/bold]
     """
-    from fer_hf import hub
     from fer_hf.console import output as out
+    from fer_hf.workflows.push import push_faces
 
-    url = hub.push_dataset(folder, repo_id, private, dry_run=dry_run)
+    url = push_faces(folder, repo_id, private, dry_run)
     out.print(f"dry run, nothing was sent to {url}" if dry_run else f"published: {url}", soft_wrap=True)

@@ -14,12 +14,8 @@ def export(
     Example: [bold]fer-hf export runs/quickstart/20260131-175900 --int8[/bold]
     """
     from fer_hf.cli.results import print_results
-    from fer_hf.console import quiet_libraries
-    from fer_hf.recipe.load import load_recipe
-    from fer_hf.runs.folder import Run
-    from fer_hf.workflows.export import export_run
+    from fer_hf.workflows.evaluate import evaluation_folder
+    from fer_hf.workflows.export import export
 
-    quiet_libraries()
-    opened = Run.open(run)
-    export_run(opened, load_recipe(opened.recipe_file), int8)
-    print_results(opened)
+    export(run, int8)
+    print_results(evaluation_folder(run))

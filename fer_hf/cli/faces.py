@@ -1,23 +1,11 @@
 """`fer-hf data faces`: from photographs to aligned, scored crops of faces."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 DetectorName = Literal["auto", "yunet", "haar"]
-
-
-def choose(name: DetectorName, min_score: float = 0.6) -> Any:
-    """A detector, without the chatter of the Hub's client, which tells of each of its attempts."""
-    import logging
-    import warnings
-
-    from fer_hf.collect.detect import detector
-
-    logging.disable(logging.WARNING)
-    warnings.filterwarnings("ignore")
-    return detector(name, min_score)
 
 
 def faces(
@@ -41,15 +29,14 @@ def faces(
 
     Example: [bold]fer-hf data faces photographs --output crops[/bold]
     """
-    from fer_hf.collect.crops import Limits, extract
+    from fer_hf.workflows.collect import crop_faces
 
-    chosen = choose(detector, min_score)
-    limits = Limits(face_size=min_face, sharpness=min_sharpness, yaw=max_yaw)
-    found = extract(source, output, chosen, size, margin, every, limits)
-    rows = {"photographs": found["photographs"], "faces looked at": found["faces"], "faces kept": found["kept"]}
-    rows |= {f"left out: {reason}": number for reason, number in found["rejected"].items()}
-    rows |= {"links not followed": found["links"]} if found["links"] else {}
+    limits = {"face_size": min_face, "sharpness": min_sharpness, "yaw": max_yaw}
+    counts = crop_faces(source, output, detector, min_score, limits, size=size, margin=margin, every=every)
+    rows = {"photographs": counts["photographs"], "faces looked at": counts["faces"], "faces kept": counts["kept"]}
+    rows |= {f"left out: {reason}": number for reason, number in counts["rejected"].items()}
+    rows |= {"links not followed": counts["links"]} if counts["links"] else {}
     for what, number in rows.items():
         typer.echo(f"{what:24} {number:8,}")
-    typer.echo(f"detector: {chosen.name}: {chosen.why}")
+    typer.echo(f"detector: {counts['detector']}")
     typer.echo(f"faces:    {output / 'faces'}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fer_hf.cli.faces import DetectorName, choose
+from fer_hf.cli.faces import DetectorName
 
 app = typer.Typer(
     help="Make synthetic faces: prompts, pictures with a grid of faces, and their cells.", no_args_is_help=True
@@ -32,16 +32,12 @@ def prompts(
 
     Example: [bold]fer-hf data grid prompts --output prompts.jsonl --emotions happy,sad[/bold]
     """
-    import json
+    from fer_hf.workflows.collect import write_prompts
 
-    from fer_hf.collect.prompts import prompt_set
-    from fer_hf.emotions import EMOTIONS
-    from fer_hf.files import write_text
-
-    shown = _names(emotions) if emotions else EMOTIONS
-    records = prompt_set(shown, _names(genders), _names(ages), _names(intensities), per_kind, rows, columns, seed)
-    write_text(output, "".join(json.dumps(record) + "\n" for record in records))
-    typer.echo(f"{len(records)} prompts for {len(records) * rows * columns:,} faces: {output}")
+    kinds = {"genders": _names(genders), "ages": _names(ages), "intensities": _names(intensities)}
+    shape = {"per_kind": per_kind, "rows": rows, "columns": columns, "seed": seed}
+    count, faces = write_prompts(output, _names(emotions) if emotions else None, **kinds, **shape)
+    typer.echo(f"{count} prompts for {faces:,} faces: {output}")
 
 
 @app.command()
@@ -58,21 +54,16 @@ def generate(
 
     Example: [bold]fer-hf data grid generate prompts.jsonl --output grids --model MODEL --price-per-image 0.04[/bold]
     """
-    from huggingface_hub import InferenceClient
+    from fer_hf.workflows.collect import make_pictures, pictures_to_make
 
-    from fer_hf.collect.generate import generate as make
-    from fer_hf.collect.generate import read_prompts, to_make
-
-    records = read_prompts(prompts)
-    rest = to_make(records, output)
+    count, rest = pictures_to_make(prompts, output)
     cost = "the price is not known: look it up with the provider, and give --price-per-image"
     if price_per_image is not None:
         cost = f"about {len(rest) * price_per_image:,.2f} dollars at {price_per_image:g} each"
-    typer.echo(f"{len(rest)} of {len(records)} pictures are to be made by {model}; {cost}")
+    typer.echo(f"{len(rest)} of {count} pictures are to be made by {model}; {cost}")
     if rest and not yes:
         typer.confirm("Go on?", abort=True)
-    address = model.startswith(("http://", "https://"))
-    done = make(rest, output, InferenceClient(provider="hf-inference" if address else provider), model, size)  # type: ignore[arg-type]
+    done = make_pictures(rest, output, model, provider, size)
     typer.echo(f"made {done['made']}, refused {done['refused']}: {output}")
     if done["refused"]:
         typer.echo(f"{output / 'refused.jsonl'} says why; take lines out of it to ask again")
@@ -94,21 +85,16 @@ def slice_(
 
     Example: [bold]fer-hf data grid slice grids --output synthetic[/bold]
     """
-    from functools import partial
+    from fer_hf.workflows.collect import slice_grids
 
-    from fer_hf.collect.cells import one_good_face, slice_pictures
-    from fer_hf.collect.crops import Limits
-
-    chosen = choose(detector)
-    check = partial(one_good_face, detector=chosen, limits=Limits(sharpness=min_sharpness))
-    found = slice_pictures(pictures, output, check, emotion)
-    for surprise in found["surprises"]:
+    counts = slice_grids(pictures, output, emotion, detector, min_sharpness)
+    for surprise in counts["surprises"]:
         typer.echo(surprise)
     typer.echo(
-        f"{found['pictures']} pictures ({found['without_grid']} without a grid), {found['cells']} cells, "
-        f"{found['kept']} kept"
+        f"{counts['pictures']} pictures ({counts['without_grid']} without a grid), {counts['cells']} cells, "
+        f"{counts['kept']} kept"
     )
-    typer.echo(f"detector: {chosen.name}: {chosen.why}")
+    typer.echo(f"detector: {counts['detector']}")
     typer.echo(f"faces:    {output / 'faces'}")
     typer.echo(f"look at:  {output / 'contact_sheets'}, then edit {output / 'review.csv'}")
 
@@ -119,6 +105,6 @@ def review(output: Annotated[Path, typer.Argument(help="A folder that `slice` wr
 
     Example: [bold]fer-hf data grid review synthetic[/bold]
     """
-    from fer_hf.collect.cells import apply_review
+    from fer_hf.workflows.collect import review_cells
 
-    typer.echo(f"{apply_review(output)} faces are kept: {output / 'faces'}")
+    typer.echo(f"{review_cells(output)} faces are kept: {output / 'faces'}")

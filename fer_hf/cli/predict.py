@@ -7,8 +7,6 @@ import typer
 
 from fer_hf.cli.evaluate import Format
 
-BATCH_SIZE = 64  # pictures that are in memory at once
-
 
 def predict(
     model: Annotated[str, typer.Argument(help="A run folder, a model folder, or a Hub id.")],
@@ -24,41 +22,14 @@ def predict(
     Example: [bold]fer-hf predict someone/faces face.jpg[/bold]
     """
     import json
-    from typing import Any
 
-    import torch
-    from PIL import Image, ImageOps
+    from fer_hf.console import output
+    from fer_hf.workflows.predict import predict
 
-    from fer_hf.console import output, quiet_libraries
-    from fer_hf.errors import UserError
-    from fer_hf.images.batches import to_uint8
-    from fer_hf.images.spec import ImageSpec
-    from fer_hf.images.transforms import EvalTransform
-    from fer_hf.models.classifier import load_onnx
-    from fer_hf.models.load import load_model
-    from fer_hf.runs.folder import Run
-    from fer_hf.workflows.evaluate import ONNX_FILES
-
-    quiet_libraries()
-    source = Run(model).finished_model() if Run(model).recipe_file.is_file() else model
-    loaded = load_model(str(source))
-    loaded.model.eval()
-    classifier: Any = loaded.model if format == "pytorch" else load_onnx(source, ONNX_FILES[format])
-    transform = EvalTransform(ImageSpec.from_processor(loaded.processor))
-    for start in range(0, len(images), BATCH_SIZE):
-        pictures = []
-        for path in images[start : start + BATCH_SIZE]:
-            try:
-                with Image.open(path) as picture:
-                    pictures.append(to_uint8(ImageOps.exif_transpose(picture)))
-            except Exception as error:  # decoders raise many kinds on damaged files
-                raise UserError(f"{path} is no picture that can be read: {error}") from error
-        with torch.inference_mode():
-            probabilities = torch.softmax(classifier(pixel_values=transform(pictures)).logits, dim=-1).tolist()
-        for path, row in zip(images[start : start + BATCH_SIZE], probabilities, strict=True):
-            ranked = sorted(zip(loaded.label_names, row, strict=True), key=lambda pair: -pair[1])
-            if as_json:
-                typer.echo(json.dumps({"file": str(path), "probabilities": dict(ranked)}, ensure_ascii=False))
-            else:
-                best = "  ".join(f"{label} {probability:.1%}" for label, probability in ranked[:top_k])
-                output.print(f"{path}  {best}", soft_wrap=True)
+    for file, answers in predict(model, images, format):
+        if as_json:
+            probabilities = {answer["label"]: answer["score"] for answer in answers}
+            typer.echo(json.dumps({"file": file, "probabilities": probabilities}, ensure_ascii=False))
+        else:
+            best = "  ".join(f"{answer['label']} {answer['score']:.1%}" for answer in answers[:top_k])
+            output.print(f"{file}  {best}", soft_wrap=True)

@@ -16,23 +16,15 @@ def push(
 
     Example: [bold]fer-hf push runs/quickstart/20260131-175900 --repo-id someone/faces --dry-run[/bold]
     """
-    from fer_hf import hub
     from fer_hf.console import output
-    from fer_hf.errors import UserError
-    from fer_hf.recipe.load import load_recipe
-    from fer_hf.runs.folder import Run
+    from fer_hf.workflows.push import push
 
-    opened = Run.open(run)
-    settings = load_recipe(opened.recipe_file).hub
-    repo_id = repo_id or settings.repo_id
-    if not repo_id:
-        raise UserError("Where to? Give --repo-id someone/name.")
-    files = hub.plan(opened, repo_id)
+    published = push(run, repo_id, private, dry_run)
     table = Table("file", Column("bytes", justify="right"))
-    for file in files:
+    for file in published.files:
         table.add_row(file.path_in_repo, f"{file.bytes:,}")
     table.add_section()
-    table.add_row(f"{len(files)} files", f"{sum(file.bytes for file in files):,}")
+    table.add_row(f"{len(published.files)} files", f"{sum(file.bytes for file in published.files):,}")
     output.print(table)
-    url = hub.push(opened, repo_id, private or settings.private, dry_run=dry_run)
+    url = published.url
     output.print(f"dry run, nothing was sent to {url}" if dry_run else f"published: {url}", soft_wrap=True)

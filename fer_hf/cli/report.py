@@ -12,7 +12,6 @@ def report(
 
     Example: [bold]fer-hf report runs/quickstart/20260131-175900[/bold]
     """
-    from fer_hf.report import write_report
-    from fer_hf.runs.folder import Run
+    from fer_hf.workflows.report import report
 
-    typer.echo(f"card: {write_report(Run.open(run))}")
+    typer.echo(f"card: {report(run)}")

@@ -1,17 +1,13 @@
-"""The stages that several commands share: load, evaluate, export, show.
+"""Tables that several commands print."""
 
-Each reads the run folder, does its work through the library, and writes back plain files and its section of
-metrics.json. All processes of a launch evaluate together; the main one alone exports, reports and prints.
-"""
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from rich.table import Column, Table
 
 from fer_hf.console import output
-from fer_hf.runs.folder import Run
 
 NETWORK = "the network itself: a smaller model.image_size, or a smaller model, is faster"
-
-
 ADVICE = {  # for the part of a training that takes longest
     "data": "decoding images anew in each epoch: for want of room on the disk, or since they have many sizes and "
     "augment.enabled is false",
@@ -24,44 +20,71 @@ ADVICE = {  # for the part of a training that takes longest
     "evaluation": "evaluation, after each epoch: of large images, or of many beside those of training",
     "other": "the Trainer's own loop: a larger batch takes fewer turns of it",
 }
+OVER, UNDER = 1.5, 0.5
 
 
-def print_results(run: Run, only: str | None = None) -> None:
-    """The figures of a run as a table on stdout, and where its files are."""
+def print_results(run: Any, evaluations: Iterable[Any] | None = None) -> None:
+    """Print the figures of a run, all of them or only these, as a table, and where the run's files are."""
+    evaluations = list(run.metrics.evaluations.values() if evaluations is None else evaluations)
     table = Table(Column("split", no_wrap=True), Column("format", no_wrap=True))
     for heading in ("accuracy [95 %]", "macro F1", "top 2", "ECE"):
         table.add_column(heading, justify="right", no_wrap=True)
-    datasets_shown = set()
-    for name, row in run.metrics().get("evaluations", {}).items():
-        if only in (None, name):
-            datasets_shown.add(f"{row['dataset']} {row['split']}: {row['images']:,} images")
-            low, high = row["accuracy_ci"]
-            table.add_row(
-                row["split"],
-                f"{row['format']} + {row['tta']}" if "tta" in row else row["format"],
-                f"{row['accuracy']:.1%} [{low * 100:.1f}, {high * 100:.1f}]",
-                f"{row['macro_f1']:.1%}",
-                f"{row['top_2_accuracy']:.1%}",
-                f"{row['expected_calibration_error']:.1%}",
-            )
-    output.print("\n".join(sorted(datasets_shown)))
+    for e in evaluations:
+        low, high = e.accuracy_ci
+        table.add_row(
+            e.split,
+            e.format if e.tta == "none" else f"{e.format} + {e.tta}",
+            f"{e.accuracy:.1%} [{low * 100:.1f}, {high * 100:.1f}]",
+            f"{e.macro_f1:.1%}",
+            f"{e.top_2_accuracy:.1%}",
+            f"{e.expected_calibration_error:.1%}",
+        )
+    output.print("\n".join(sorted({f"{e.dataset} {e.split}: {e.images:,} images" for e in evaluations})))
     output.print(table)
-    for what, path in {"metrics": run.metrics_file, "model": run.model, "card": run.model / "README.md"}.items():
+    print_places({"metrics": run.metrics_file, "model": run.model, "card": run.card})
+
+
+def print_places(places: Mapping[str, Any]) -> None:
+    """Print where things are, a line each, of those that exist."""
+    width = max(map(len, places)) + 2
+    for what, path in places.items():
         if path.exists():
-            output.print(f"{what + ':':9}{path}", soft_wrap=True)
+            output.print(f"{what + ':':{width}}{path}", soft_wrap=True)
 
 
-def print_profile(run: Run) -> None:
-    """Where the time of a training went, as a table on stdout, and what to do about the longest part."""
-    training = run.metrics()["training"]
-    if "profile" not in training:
+def print_profile(training: Any) -> None:
+    """Print where the time of a training went, and what to do about the part that took longest."""
+    if not training.profile:
         output.print("No profile: the training was over before.")
         return
-    seconds = dict(sorted(training["profile"].items(), key=lambda item: -item[1]))
+    seconds = dict(sorted(training.profile.items(), key=lambda item: -item[1]))
     total = sum(seconds.values())
     table = Table("part", Column("seconds", justify="right"), Column("share", justify="right"))
     for part, spent in seconds.items():
         table.add_row(part, f"{spent:.1f}", f"{spent / total:.1%}")
     output.print(table)
-    said = f"It is held up by {ADVICE[next(iter(seconds))]}. Memory: {training['peak_memory_mb']:,.0f} MiB at most."
-    output.print(said, soft_wrap=True)
+    message = f"It is held up by {ADVICE[next(iter(seconds))]}. Memory: {training.peak_memory_mb:,.0f} MiB at most."
+    output.print(message, soft_wrap=True)
+
+
+def class_table(counts: Mapping[str, Mapping[str, int]]) -> Table:
+    """The images of each class and their share in each split; how the first split's compares with equal shares."""
+    table = Table(Column("class", no_wrap=True))
+    for split in counts:
+        table.add_column(split, justify="right", no_wrap=True)
+        table.add_column("%", justify="right", no_wrap=True)
+    table.add_column("represented", no_wrap=True)
+    totals = {split: sum(of.values()) for split, of in counts.items()}
+    first = next(iter(counts))
+    for name in counts[first]:
+        cells = [
+            cell for split, of in counts.items() for cell in (f"{of[name]:,}", f"{of[name] / totals[split]:.1%}"[:-1])
+        ]
+        times = counts[first][name] / totals[first] * len(counts[first])
+        mark = "over" if times > OVER else "under" if times < UNDER else ""
+        table.add_row(name, *cells, f"{times:.2f}x {mark}")
+    table.add_section()
+    table.add_row("all", *(cell for total in totals.values() for cell in (f"{total:,}", "")))
+    present = [[count for count in of.values() if count] for of in counts.values()]
+    table.add_row("imbalance", *(cell for of in present for cell in (f"{max(of) / min(of):.1f}:1", "")))
+    return table

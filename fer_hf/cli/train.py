@@ -5,19 +5,18 @@ from typing import Annotated
 
 import typer
 
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]...", help="Changes to the recipe.")]
+Output = Annotated[Path | None, typer.Option(help="The run folder. Default: runs/<recipe>/<time>.", show_default=False)]
+
 
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]...", help="Changes to it.")
-    ] = None,
+    overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run of this recipe.")] = False,
     profile: Annotated[
         bool, typer.Option("--profile", help="Say where the time of the training goes, and what holds it up.")
     ] = False,
-    output: Annotated[
-        Path | None, typer.Option(help="The run folder. Default: runs/<recipe>/<time>.", show_default=False)
-    ] = None,
+    output: Output = None,
 ) -> None:
     """Train, evaluate, export if the recipe says so, and write the model card.
 
@@ -25,7 +24,18 @@ def train(
 
     On several processes: [bold]accelerate launch --config_file accelerate_config.yaml -m fer_hf train RECIPE[/bold]
     """
-    from fer_hf.recipe.load import load_recipe
-    from fer_hf.workflows.train import run_recipe
+    run_recipe(recipe, overrides, output, resume, profile)
 
-    run_recipe(load_recipe(recipe, overrides), output, resume, profile)
+
+def run_recipe(
+    recipe: str, overrides: list[str] | None, output: Path | None, resume: bool = False, profile: bool = False
+) -> None:
+    """Train by a recipe and print the results."""
+    from fer_hf.cli.results import print_profile, print_results
+    from fer_hf.recipe.load import load_recipe
+    from fer_hf.workflows.train import train
+
+    run = train(load_recipe(recipe, overrides), output, resume, profile)
+    if profile:
+        print_profile(run.metrics.training)
+    print_results(run)

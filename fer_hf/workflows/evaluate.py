@@ -1,79 +1,119 @@
-"""Predictions are made once and kept: every figure is computed from the Parquet file that is written here."""
+"""Evaluate a model: predict once, keep the predictions as Parquet, compute every figure from them."""
 
+import logging
 import re
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
-from datasets import Dataset
 
 from fer_hf.data import Faces
 from fer_hf.errors import UserError
-from fer_hf.images.spec import ImageSpec
-from fer_hf.models.classifier import FLOAT, INT8, load_onnx, predict_logits
-from fer_hf.models.load import load_model
+from fer_hf.machine import process_settings_kept
+from fer_hf.models.classifier import Classifier, load_classifier
+from fer_hf.recipe.load import load_recipe
+from fer_hf.recipe.schema import Recipe
 from fer_hf.runs.folder import Run
-from fer_hf.runs.predictions import metrics_from, write_predictions
+from fer_hf.runs.predictions import figures_of, write_predictions
+from fer_hf.runs.records import Evaluation
 from fer_hf.training.batch_size import memory_explained
+from fer_hf.training.launch import processes
+from fer_hf.workflows.faces import check_splits, other_faces, recipe_faces, remarks
+
+logger = logging.getLogger(__name__)
 
 
-def evaluate_split(
-    model: Callable[..., Any],
-    dataset: Dataset,
-    spec: ImageSpec,
-    path: Path,
-    batch_size: int = 128,
-    accelerator: Accelerator | None = None,
+@process_settings_kept()
+def evaluate(
+    model: str | Path | Run,
+    data: str | None = None,
+    split: str = "test",
+    format: str = "pytorch",
     tta: str = "none",
-) -> dict[str, Any]:
-    """Predict, write the predictions to `path` (the main process does), and return all figures."""
-    logits = predict_logits(model, dataset, spec, batch_size, accelerator, tta)
-    if accelerator is None or accelerator.is_main_process:
-        write_predictions(path, dataset, logits)
-    if accelerator is not None:
-        accelerator.wait_for_everyone()
-    return metrics_from(path)
+    batch_size: int = 128,
+    output: str | Path | None = None,
+) -> Evaluation:
+    """Evaluate one file of a model on a split of a dataset.
+
+    The predictions go to `predictions/` and the figures to `metrics.json` of the run, or of `output`. Figures on other
+    data stand beside the run's own and never take their place. All processes of a launch call this.
+
+    Args:
+        model: a run, a run folder, a model folder or a Hub id.
+        data: a source of faces such as `"rafdb:PATH"` or `"hub:org/name"`; the run's own when None.
+        split: `"train"`, `"validation"` or `"test"`.
+        format: `"pytorch"`, `"onnx"` or `"int8"`.
+        tta: test-time augmentation, `"none"`, `"flip"` or `"ten_crop"`: an evaluation of its own, beside the plain one.
+        batch_size: images per step.
+        output: where predictions and figures go; the run when None, or `runs/evaluate/<model>` for another model.
+
+    Returns:
+        The figures.
+
+    Raises:
+        UserError: there is no such model, split or file, or the labels do not fit.
+
+    Example:
+        `evaluate("runs/mine/20260131-175900", data="rafdb:PATH", split="test").accuracy`
+    """
+    run, target = Run(model), evaluation_folder(model, output)
+    if data is None and not run.exists():
+        raise UserError("--data is missing: toy, KIND:PATH (such as fer2013:PATH or folder:PATH) or hub:org/name.")
+    processes()
+    classifier = load_classifier(run.finished_model() if run.exists() else model, format)
+    recipe = load_recipe(run.recipe_file) if run.exists() else Recipe()
+    own = run.exists() and data in (None, recipe.data.source)
+    faces = recipe_faces(recipe) if own else other_faces(recipe, str(data), classifier.label_names)
+    if own:
+        check_splits(run, faces)
+    evaluation = evaluate_on(faces, split, classifier, target, tta, batch_size, own)
+    for line in remarks(faces):
+        logger.info(line)
+    return evaluation
 
 
-ONNX_FILES = {"onnx": FLOAT, "int8": INT8}
+def evaluation_folder(model: str | Path | Run, output: str | Path | None = None) -> Run:
+    """Where `evaluate` writes: `output`, or the run, or `runs/evaluate/<model>` for a model that is no run."""
+    run = Run(model)
+    if output or run.exists():
+        return Run(output) if output else run
+    return Run(Path("runs/evaluate") / re.sub(r"[^\w.-]+", "-", str(model).strip("/.")))
 
 
-def evaluate_to(
-    run: Run,
-    model: str | Path,
+def evaluate_on(
     faces: Faces,
     split: str,
-    format: str = "pytorch",
-    batch_size: int = 128,
-    accelerator: Accelerator | None = None,
+    classifier: Classifier,
+    run: Run,
     tta: str = "none",
-) -> str:
-    """Evaluate one file of a model and write predictions and figures to `run`; returns their name.
+    batch_size: int = 128,
+    own: bool = True,
+) -> Evaluation:
+    """Evaluate a loaded classifier, and write predictions and figures to `run`; the main process writes.
 
-    The labels of `faces` are in the model's order. Figures with test-time augmentation have a name of their own, and
-    the key `tta` beside `format`, which plain ones lack.
+    Args:
+        faces: with labels in the order of the classifier.
+        own: whether they are the data of the run itself.
     """
     if split not in faces.splits:
         raise UserError(f"{faces.dataset} has no {split} split; it has {', '.join(faces.splits)}.")
-    loaded = load_model(str(model))
-    classifier = loaded.model if format == "pytorch" else load_onnx(model, ONNX_FILES[format])
-    dataset = faces.source if faces.source in ("fer2013", "toy") else re.sub(r"[^\w.-]+", "-", faces.dataset)
-    name = f"{dataset}-{split}" + ("" if format == "pytorch" else f"-{format}") + ("" if tta == "none" else f"-{tta}")
-    path = run.predictions / f"{name}.parquet"
-    spec = ImageSpec.from_processor(loaded.processor)
+    accelerator, dataset = Accelerator(), faces.splits[split]
     settings = "train.per_device_eval_batch_size, or --batch-size of fer-hf evaluate"
     with memory_explained(lambda: f"with {batch_size} images at once: lower {settings}."):
-        figures = evaluate_split(classifier, faces.splits[split], spec, path, batch_size, accelerator, tta)
-    if accelerator is None or accelerator.is_main_process:
-        entry = {
-            "dataset": faces.dataset,
-            "split": split,
-            "format": format,
-            **({} if tta == "none" else {"tta": tta}),
-            "predictions": f"predictions/{path.name}",
-            "processes": accelerator.num_processes if accelerator else 1,
-            "label_names": list(faces.label_names),
-        }
-        run.update_metrics(evaluations={name: entry | figures})
-    return name
+        logits = classifier.predict(dataset, batch_size, accelerator, tta, pixels=faces.pixels(split))
+    about = {"dataset": faces.dataset, "split": split, "format": classifier.format, "tta": tta}
+    content = faces.content(split)
+    same = any(e.content == content and run.owns(e) for e in run.metrics.evaluations.values() if e.split == split)
+    evaluation = Evaluation(
+        **about,
+        processes=accelerator.num_processes,
+        label_names=list(faces.label_names),
+        content=content,
+        own=own or same or None,
+    )
+    file = run.predictions / f"{run.evaluation_key(faces.file_name, evaluation)}.parquet"
+    if accelerator.is_main_process:
+        write_predictions(file, dataset, logits)
+        run.record(faces.file_name, replace(evaluation, **figures_of(file)))
+    accelerator.wait_for_everyone()
+    return run.metrics.evaluations[file.stem]

@@ -1,33 +1,59 @@
-"""The stages that several commands share: load, evaluate, export, show.
+"""Export a run's model to ONNX and INT8, and measure what came out."""
 
-Each reads the run folder, does its work through the library, and writes back plain files and its section of
-metrics.json. All processes of a launch evaluate together; the main one alone exports, reports and prints.
-"""
+from pathlib import Path
 
 from fer_hf.data import Faces
 from fer_hf.deploy.onnx import export_onnx, pixel_values, sample
 from fer_hf.deploy.quantise import quantise
-from fer_hf.images.spec import ImageSpec
-from fer_hf.models.classifier import require_optimum
-from fer_hf.models.load import load_model
+from fer_hf.machine import process_settings_kept
+from fer_hf.models.classifier import Classifier, load_classifier, require_optimum
+from fer_hf.recipe.load import load_recipe
 from fer_hf.recipe.schema import Recipe
 from fer_hf.runs.folder import Run
-from fer_hf.workflows.evaluate import evaluate_to
-from fer_hf.workflows.faces import load
+from fer_hf.runs.records import ExportedFile
+from fer_hf.workflows.evaluate import evaluate_on
+from fer_hf.workflows.faces import recipe_faces
+
+CHECKED = 64
+"""Images on which the logits of the exported network are held against PyTorch's."""
 
 
-def export_run(run: Run, recipe: Recipe, int8: bool, faces: Faces | None = None) -> None:
-    """ONNX, and INT8 when asked, each measured on the validation split."""
+@process_settings_kept()
+def export(run: str | Path | Run, int8: bool = False) -> dict[str, ExportedFile]:
+    """Write `model/onnx/model.onnx`, and `model_int8.onnx` when asked, and evaluate them on the validation split.
+
+    Args:
+        run: a run folder.
+        int8: quantise as well, calibrated on training images.
+
+    Returns:
+        The files by format, `"onnx"` and `"int8"`.
+
+    Raises:
+        UserError: the run has no model yet, or the extra `onnx` is not installed.
+        FerError: the exported network gives other logits than PyTorch.
+
+    Example:
+        `export("runs/mine/20260131-175900", int8=True)["int8"].megabytes`
+    """
+    run = Run.open(run)
     require_optimum()
-    spec = ImageSpec.from_processor(load_model(str(run.finished_model())).processor)
-    faces = faces or load(recipe)
-    check = pixel_values(sample(faces.splits["validation"], 64), spec)
-    exported = {"onnx": export_onnx(run.model, check)}
+    recipe = load_recipe(run.recipe_file)
+    return export_model(run, recipe, int8, recipe_faces(recipe), load_classifier(run))
+
+
+def export_model(run: Run, recipe: Recipe, int8: bool, faces: Faces, classifier: Classifier) -> dict[str, ExportedFile]:
+    """What `export` does, with the faces and the classifier of the run."""
+    check = pixel_values(sample(faces.splits["validation"], CHECKED), classifier.spec)
+    exported = {"onnx": export_onnx(classifier, run.model, check)}
     if int8:
         calibration = sample(faces.splits["train"], recipe.export.calibration_images)
-        exported["int8"] = quantise(run.model, calibration, spec, recipe.export.calibration)
-    run.update_metrics(export=exported)
-    rows = run.metrics().get("evaluations", {}).values()
-    known = [(row["dataset"], row["split"], row["format"]) for row in rows if "tta" not in row]
-    for format in exported if (faces.dataset, "validation", "pytorch") in known else ("pytorch", *exported):
-        evaluate_to(run, run.model, faces, "validation", format, recipe.train.per_device_eval_batch_size)
+        exported["int8"] = quantise(run.model, calibration, classifier.spec, recipe.export.calibration)
+    run.update(export=exported)
+    batch_size = recipe.train.per_device_eval_batch_size
+    known = any(e.plain and e.split == "validation" and run.owns(e) for e in run.metrics.evaluations.values())
+    if not known:
+        evaluate_on(faces, "validation", classifier, run, batch_size=batch_size)
+    for format in exported:
+        evaluate_on(faces, "validation", load_classifier(run, format), run, batch_size=batch_size)
+    return exported

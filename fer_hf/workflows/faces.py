@@ -1,8 +1,4 @@
-"""The stages that several commands share: load, evaluate, export, show.
-
-Each reads the run folder, does its work through the library, and writes back plain files and its section of
-metrics.json. All processes of a launch evaluate together; the main one alone exports, reports and prints.
-"""
+"""The faces of a run: loaded by its recipe, and held against those that it was started with."""
 
 from fer_hf.data import Faces, load_faces
 from fer_hf.errors import UserError
@@ -11,17 +7,23 @@ from fer_hf.recipe.schema import Recipe
 from fer_hf.runs.folder import Run
 from fer_hf.training.launch import processes
 
+TRAINING_ONLY = ("exclude", "mixture", "fraction", "per_class", "absent_classes")
+"""Keys of the section `data` that say nothing of data from elsewhere."""
 
-def load(recipe: Recipe, elsewhere: str | None = None, labels: tuple[str, ...] | None = None) -> Faces:
-    """The faces of a recipe, or to evaluate on those of a source elsewhere; the main process goes first."""
+
+def recipe_faces(recipe: Recipe) -> Faces:
+    """The faces that a recipe names, with all three splits; the main process of a launch loads them first."""
     settings = recipe.data.model_dump()
     source, label_set = settings.pop("source"), settings.pop("label_set")
-    if elsewhere:
-        about_own_data = ("exclude", "mixture", "fraction", "per_class", "absent_classes")
-        settings = {key: value for key, value in settings.items() if key not in about_own_data}
-        settings["purpose"] = "evaluation"
     with processes().main_process_first():
-        return load_faces(elsewhere or source, labels or label_set, **settings)
+        return load_faces(source, label_set, **settings)
+
+
+def other_faces(recipe: Recipe, source: str, label_names: tuple[str, ...]) -> Faces:
+    """The faces of a source elsewhere, to evaluate a model with these labels on them, read as the recipe says."""
+    settings = recipe.data.model_dump(exclude={"source", "label_set", *TRAINING_ONLY})
+    with processes().main_process_first():
+        return load_faces(source, label_names, purpose="evaluation", **settings)
 
 
 def splits_csv(faces: Faces) -> str:
@@ -45,7 +47,7 @@ def check_splits(run: Run, faces: Faces) -> None:
 
 
 def remarks(faces: Faces) -> list[str]:
-    """What a user should know of a dataset: how it was split, what was dropped and skipped."""
+    """What a user should know of a dataset, in sentences: how it was split, what was dropped and skipped."""
     dropped = [f"{count:,} images of {emotion} were dropped." for emotion, count in faces.dropped.items() if count]
     skipped = [f"skipped: {', '.join(faces.skipped[:5])}{' ...' if len(faces.skipped) > 5 else ''}"]
     return [*faces.notes, *dropped, *(skipped if faces.skipped else [])]

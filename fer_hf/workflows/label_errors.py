@@ -1,75 +1,91 @@
-"""What the commands of `fer-hf data` do: load faces to look at, and write tables, sheets, audits and lists."""
+"""Rank the likely label errors in the data of a run."""
 
+import logging
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from accelerate import Accelerator
-from datasets import Dataset, DatasetDict, concatenate_datasets
-from rich.table import Column, Table
+from datasets import Dataset, concatenate_datasets
 from sklearn.model_selection import StratifiedGroupKFold
 
 from fer_hf.collect.sheet import contact_sheet
-from fer_hf.console import console, output, quiet_libraries
 from fer_hf.data import Faces
 from fer_hf.data.faces import per_class_counts
 from fer_hf.data.splits import people
 from fer_hf.errors import UserError
 from fer_hf.evaluation.label_errors import COLUMNS, label_errors_in
 from fer_hf.files import write_csv
-from fer_hf.images.spec import ImageSpec
-from fer_hf.models.classifier import predict_logits
-from fer_hf.models.load import load_model
+from fer_hf.machine import process_settings_kept
+from fer_hf.models.classifier import load_classifier
 from fer_hf.recipe.load import load_recipe
 from fer_hf.recipe.schema import Recipe
 from fer_hf.runs.folder import Run
 from fer_hf.runs.predictions import write_predictions
-from fer_hf.workflows.evaluate import evaluate_to
-from fer_hf.workflows.faces import check_splits, load
+from fer_hf.training.fit import fit
+from fer_hf.workflows.evaluate import evaluate_on
+from fer_hf.workflows.faces import check_splits, recipe_faces
 
-SHEET = 100  # likely label errors on the contact sheet
+logger = logging.getLogger(__name__)
+SHOWN = 100
+"""Candidates on the contact sheet."""
 
 
-def write_label_errors(run: Run, split: str, folds: int) -> None:
-    """Rank the likely label errors of a split of the run's data; label_errors/<split>.csv and .png in the run."""
-    quiet_libraries()
-    recipe = load_recipe(run.recipe_file)
+@dataclass(frozen=True)
+class LabelErrors:
+    """The candidates, likeliest first, as rows of `evaluation.label_errors.COLUMNS`; out of how many `images`."""
+
+    rows: list[dict[str, Any]]
+    images: int
+    list: Path
+    sheet: Path
+
+
+@process_settings_kept()
+def find_label_errors(run: str | Path | Run, split: str = "validation", folds: int = 5) -> LabelErrors:
+    """Rank images whose label is likely wrong, by confident learning (arXiv 1911.00068).
+
+    Writes `label_errors/<split>.csv` and `.png` in the run.
+
+    Args:
+        run: a finished run folder.
+        split: of the run's own data. For `"train"` the recipe is trained anew on each part's complement, since a model
+            must not have seen the images that it judges; stopped, that goes on where it was.
+        folds: into how many parts the training split is divided.
+
+    Raises:
+        UserError: the run is not finished, its data have changed, or there are too few images for so many folds.
+    """
+    run = Run.open(run)
     run.finished_model()
-    faces = load(recipe)
+    recipe = load_recipe(run.recipe_file)
+    faces = recipe_faces(recipe)
     check_splits(run, faces)
     if split == "train":
-        predictions = _out_of_fold(run, recipe, faces, folds)
+        predictions = _predict_out_of_fold(run, recipe, faces, folds)
     else:
-        predictions = (
-            run.predictions / f"{evaluate_to(run, run.model, faces, split, accelerator=Accelerator())}.parquet"
-        )
+        predictions = run.path / evaluate_on(faces, split, load_classifier(run), run).predictions
     rows = label_errors_in(predictions, split)
     folder = run.path / "label_errors"
     folder.mkdir(exist_ok=True)
-    write_csv(folder / f"{split}.csv", COLUMNS, [[row[name] for name in COLUMNS] for row in rows])
-    data = faces.splits[split]
+    result = LabelErrors(rows, len(faces.splits[split]), folder / f"{split}.csv", folder / f"{split}.png")
+    write_csv(result.list, COLUMNS, [[row[name] for name in COLUMNS] for row in rows])
+    _draw(rows, faces, split, result.sheet)
+    return result
+
+
+def _draw(rows: list[dict[str, Any]], faces: Faces, split: str, path: Path) -> None:
+    """A contact sheet of the likeliest candidates: the given label, then what the model says."""
+    data, first = faces.splits[split], rows[:SHOWN]
     place_of = {name: place for place, name in enumerate(data["id"][:])}
-    first = rows[:SHEET]
     pictures = data[[place_of[row["id"]] for row in first]]["image"] if first else []
     captions = [f"{row['label']}\n{row['suggested']} {row['probability']:.0%}" for row in first]
-    title = (
-        f"{faces.dataset}, {split}: given label, then what the model says; the {len(first)} likeliest of {len(rows)}"
-    )
-    contact_sheet(pictures, captions, title=title).save(folder / f"{split}.png")
-    table = Table(
-        "id", "label", "suggested", Column("probability", justify="right"), Column("quality", justify="right")
-    )
-    for row in rows[:10]:
-        table.add_row(row["id"], row["label"], row["suggested"], f"{row['probability']:.1%}", f"{row['quality']:.3f}")
-    output.print(table)
-    output.print(f"{len(rows):,} of {len(data):,} {split} images are candidates: look at the first ones first")
-    for what, ending in {"list": "csv", "sheet": "png"}.items():
-        output.print(f"{what + ':':7}{folder / f'{split}.{ending}'}", soft_wrap=True)
+    title = f"{faces.dataset}, {split}: given label, then what the model says; the {len(first)} likeliest of"
+    contact_sheet(pictures, captions, title=f"{title} {len(rows)}").save(path)
 
 
-def _out_of_fold(run: Run, recipe: Recipe, faces: Faces, folds: int) -> Path:
+def _predict_out_of_fold(run: Run, recipe: Recipe, faces: Faces, folds: int) -> Path:
     """Predictions for each training image by a model that was trained without it; people stay in one fold."""
-    from fer_hf.training.fit import fit
-
     train, parts, logits = faces.splits["train"], list[Dataset](), list[np.ndarray]()
     groups = people(train)
     most = min(len(set(groups)), max(per_class_counts(train).values()))
@@ -78,14 +94,10 @@ def _out_of_fold(run: Run, recipe: Recipe, faces: Faces, folds: int) -> Path:
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=recipe.train.seed)
     for number, (rest, held_out) in enumerate(splitter.split(groups, train["label"][:], groups), start=1):
         fold = Run(run.path / "folds" / f"{number}-of-{folds}")
-        console.print(f"fold {number} of {folds}", style="bold")
-        splits = DatasetDict(train=train.select(rest), validation=faces.splits["validation"])
-        fit(recipe, splits, fold, resume=True)
-        loaded = load_model(str(fold.model))
+        logger.info("fold %s of %s", number, folds, extra={"style": "bold"})
+        fit(recipe, faces.with_train(rest), fold, resume=True)
         parts.append(train.select(held_out))
-        logits.append(
-            predict_logits(loaded.model, parts[-1], ImageSpec.from_processor(loaded.processor), 128, Accelerator())
-        )
+        logits.append(load_classifier(fold.model).predict(parts[-1]))
     path = run.predictions / "train-out-of-fold.parquet"
     write_predictions(path, concatenate_datasets(parts), np.concatenate(logits))
     return path

@@ -1,51 +1,49 @@
 """Pictures for TensorBoard, beside the scalars that training wrote: confusion matrices and misclassified faces."""
 
-from typing import Any
-
 import matplotlib
 import numpy as np
-import pyarrow.parquet as pq
-from datasets import Dataset
-from scipy.special import softmax
 from torch.utils.tensorboard import SummaryWriter
 
 from fer_hf.collect.sheet import contact_sheet
 from fer_hf.data import Faces
 from fer_hf.report.figures import STYLE, confusion_matrix_figure
 from fer_hf.runs.folder import Run
+from fer_hf.runs.predictions import Predictions, read_predictions
 
 
 def add_pictures(run: Run, faces: Faces, most: int = 50) -> None:
-    """Add `confusion_matrix/<split>` and `misclassified/<split>` to the events of a run, at its best step.
+    """Add `confusion_matrix/<split>` and `misclassified/<split>` to the TensorBoard events of a run, at its best step.
 
-    They show the plain evaluations of the PyTorch model on `faces`, whose predictions are in the order of its splits;
-    of the misclassified faces, the `most` confident ones, most confident first. A run without events gets none.
+    They show the plain evaluations on the run's own data. A run without events gets none.
+
+    Args:
+        run: trained and evaluated.
+        faces: its data; the rows of a predictions file are in the order of their split.
+        most: how many misclassified faces are shown, the most confident ones first.
     """
-    metrics = run.metrics()
-    training = metrics["training"]
-    if not training.get("events"):
+    metrics = run.metrics
+    if metrics.training is None or not metrics.training.events or metrics.training.best is None:
         return
-    step = training["best"]["step"]
-    with SummaryWriter(str(run.path / training["events"])) as writer:
-        for entry in metrics["evaluations"].values():
-            if (entry["dataset"], entry["format"], entry.get("tta")) != (faces.dataset, "pytorch", None):
+    step = metrics.training.best.step
+    with SummaryWriter(str(run.path / metrics.training.events)) as writer:
+        for evaluation in metrics.evaluations.values():
+            if not (evaluation.plain and run.owns(evaluation)):
                 continue
-            split, labels = entry["split"], entry["label_names"]
+            split = evaluation.split
             with matplotlib.rc_context(STYLE):
-                figure = confusion_matrix_figure(entry, labels)
+                figure = confusion_matrix_figure(evaluation, evaluation.label_names)
                 writer.add_figure(f"confusion_matrix/{split}", figure, step, close=False)  # pyplot does not know it
-            rows, captions = misclassified(Dataset(pq.read_table(run.path / entry["predictions"])), labels, most)
+            rows, captions = misclassified(read_predictions(run.path / evaluation.predictions), most)
             if rows:
                 pictures = faces.splits[split].select(rows)["image"][:]
                 sheet = contact_sheet(pictures, captions, size=128, title=f"misclassified: {faces.dataset} {split}")
                 writer.add_image(f"misclassified/{split}", np.asarray(sheet), step, dataformats="HWC")
 
 
-def misclassified(predictions: Any, labels: list[str], most: int) -> tuple[list[int], list[str]]:
+def misclassified(predictions: Predictions, most: int) -> tuple[list[int], list[str]]:
     """Rows and captions (`true -> predicted`, then `98 %`) of the most confident mistakes, most confident first."""
-    columns = predictions.with_format("numpy")
-    probability, true = softmax(columns["logits"][:].astype(float), axis=1), columns["label"][:]
-    guess, confidence = probability.argmax(axis=1), probability.max(axis=1)
-    wrong = np.flatnonzero(guess != true)
+    names, true, predicted = predictions.label_names, predictions.labels, predictions.predicted
+    confidence = predictions.probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != true)
     rows = [int(row) for row in wrong[np.argsort(-confidence[wrong], kind="stable")][:most]]
-    return rows, [f"{labels[true[row]]} -> {labels[guess[row]]}\n{100 * confidence[row]:.0f} %" for row in rows]
+    return rows, [f"{names[true[row]]} -> {names[predicted[row]]}\n{100 * confidence[row]:.0f} %" for row in rows]

@@ -1,111 +1,122 @@
 """A whole experiment: choose the run folder, train, evaluate, export, report."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator, PartialState
+from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from fer_hf.cli.results import print_profile, print_results
-from fer_hf.console import console, quiet_libraries
 from fer_hf.data import Faces
 from fer_hf.errors import UserError
 from fer_hf.files import write_text
-from fer_hf.machine import environment
-from fer_hf.models.classifier import require_optimum
+from fer_hf.machine import environment, process_settings_kept
+from fer_hf.models.classifier import load_classifier, require_optimum
 from fer_hf.recipe.load import load_recipe
 from fer_hf.recipe.schema import Recipe
-from fer_hf.report import write_report
+from fer_hf.report.model_card import write_report
 from fer_hf.runs.folder import Run
+from fer_hf.runs.records import Hub
 from fer_hf.training.arguments import training_arguments
 from fer_hf.training.fit import fit
-from fer_hf.training.launch import keep_memory, processes
-from fer_hf.workflows.evaluate import evaluate_to
-from fer_hf.workflows.export import export_run
-from fer_hf.workflows.faces import check_splits, load, remarks, splits_csv
+from fer_hf.training.launch import processes
+from fer_hf.workflows.evaluate import evaluate_on
+from fer_hf.workflows.export import export_model
+from fer_hf.workflows.faces import check_splits, recipe_faces, remarks, splits_csv
 from fer_hf.workflows.pictures import add_pictures
 
+logger = logging.getLogger(__name__)
 
-def run_recipe(recipe: Recipe, output: Path | None = None, resume: bool = False, profile: bool = False) -> None:
-    """Run a recipe from beginning to end, or go on where its newest run stopped."""
-    quiet_libraries()
+
+@process_settings_kept()
+def train(recipe: Recipe, output: str | Path | None = None, resume: bool = False, profile: bool = False) -> Run:
+    """Run a recipe from beginning to end: train, evaluate, export if it says so, and write the model card.
+
+    Args:
+        recipe: from `load_recipe`.
+        output: the run folder; `runs/<recipe>/<time>` when None.
+        resume: go on where the newest run of this very recipe stopped, and end with the same weights as a run that
+            was not stopped.
+        profile: measure where the time of the training goes; `run.metrics.training.profile` holds the seconds.
+
+    Returns:
+        The finished run. All processes of a launch call this and get the same.
+
+    Raises:
+        UserError: the recipe, the data or the folder have to change first.
+        FerError: training diverged, or the disk is full; what was saved stays, and `resume` goes on from it.
+
+    Example:
+        `train(load_recipe("fer2013/fer2013_b0", ["data.source=fer2013:PATH"])).evaluation("test").accuracy`
+    """
     if recipe.export.onnx:
         require_optimum()  # now, not after an hour of training
     training_arguments(recipe.train, Path("runs"))  # what transformers refuses, it refuses before anything is made
     state = processes()
-    if state.device.type == "cpu":
-        keep_memory()
-    faces = load(recipe)  # before there is a folder: a mistake in the data leaves nothing behind
-    run, done = _open_run(recipe, output, resume, state)
-    if "finished" in done:
-        if state.is_main_process:
-            console.print(f"{run.path} is finished already: a new run starts without --resume.")
-            print_results(run)
-        return
+    faces = recipe_faces(recipe)  # before there is a folder: a mistake in the data leaves nothing behind
+    run = _open_run(recipe, Path(output) if output else None, resume, state)
+    if run.metrics.finished:
+        logger.info("%s is finished already: a new run starts without --resume.", run.path)
+        return run
     check_splits(run, faces)
     if state.is_main_process:
         _describe(recipe, run, faces)
-    if "training" not in done:
-        fit(recipe, faces.splits, run, resume, profile)
-    if profile and state.is_main_process:
-        print_profile(run)
-    accelerator = Accelerator()
+    if run.metrics.training is None:
+        fit(recipe, faces, run, resume, profile)
+    classifier = load_classifier(run)
     for split in recipe.evaluate.splits:
         for tta in dict.fromkeys(("none", recipe.evaluate.tta)):
-            batch = recipe.train.per_device_eval_batch_size
-            evaluate_to(run, run.model, faces, split, "pytorch", batch, accelerator, tta)
+            evaluate_on(faces, split, classifier, run, tta, recipe.train.per_device_eval_batch_size)
     if state.is_main_process:
-        write_report(run)
         if recipe.export.onnx:
-            export_run(run, recipe, recipe.export.int8, faces)
-            write_report(run)
+            write_report(run)  # for who stops the export
+            export_model(run, recipe, recipe.export.int8, faces, classifier)
+        write_report(run)
         if "tensorboard" in recipe.train.report_to:
             add_pictures(run, faces)
-        run.update_metrics(finished=True)
-        print_results(run)
+        run.update(finished=True)
+    state.wait_for_everyone()
+    return run
 
 
-def _open_run(recipe: Recipe, output: Path | None, resume: bool, state: PartialState) -> tuple[Run, list[str]]:
-    """The run folder, new or to be resumed, and which sections its metrics.json has already.
-
-    The main process chooses and makes it, the others are told.
-    """
-    chosen: list[Any] = [None, None]
+def _open_run(recipe: Recipe, output: Path | None, resume: bool, state: PartialState) -> Run:
+    """The run folder, new or to be resumed; the main process chooses and makes it, the others are told."""
+    chosen: list[Any] = [None]
     run: Run | None = None
     if state.is_main_process:
         try:
             run = _choose_run(recipe, output, resume)
             run.lock()
-            chosen = [str(run.path), list(run.metrics())]
+            chosen = [str(run.path)]
         except Exception as error:  # the other processes must hear of it, or they would wait for ever
-            chosen[0] = error
+            chosen = [error]
     if state.num_processes > 1:
         broadcast_object_list(chosen)
     if isinstance(chosen[0], Exception):
         raise chosen[0]
-    return run or Run(chosen[0]), chosen[1]  # the main process goes on with the one that it has locked
+    return run or Run(chosen[0])  # the main process goes on with the one that it has locked
 
 
 def _choose_run(recipe: Recipe, output: Path | None, resume: bool) -> Run:
     """A new run, or with `resume` the newest one of this very recipe."""
     folder = Path("runs") / recipe.name
     if resume:
-        candidates = [run for run in ([Run(output)] if output else Run.all(folder)) if run.recipe_file.is_file()]
-        differing: list[str] = []
+        candidates = [run for run in ([Run(output)] if output else Run.all(folder)) if run.exists()]
+        differences: list[str] = []
         for run in candidates:
-            differing = load_recipe(run.recipe_file).differences(recipe)
-            if not differing:
+            differences = load_recipe(run.recipe_file).differences(recipe)
+            if not differences:
                 return run
         if candidates:
             raise UserError(
-                f"{candidates[-1].path} was started with another recipe: {'; '.join(differing)}. Give the same recipe "
-                "and overrides, or leave out --resume to start a new run."
+                f"{candidates[-1].path} was started with another recipe: {'; '.join(differences)}. Give the same "
+                "recipe and overrides, or leave out --resume to start a new run."
             )
-        console.print(f"there is no run to resume in {output or folder}: a new one starts")
+        logger.info("there is no run to resume in %s: a new one starts", output or folder)
     run = Run(output or Run.new_path(folder))
     taken = f"{run.path} holds a run already: add --resume to go on with it, or choose another --output."
-    if run.recipe_file.exists():
+    if run.exists():
         raise UserError(taken)
     run.path.mkdir(parents=True, exist_ok=True)
     try:
@@ -117,21 +128,20 @@ def _choose_run(recipe: Recipe, output: Path | None, resume: bool) -> Run:
 
 
 def _describe(recipe: Recipe, run: Run, faces: Faces) -> None:
-    """The first sections of metrics.json; none of them holds a path of this machine."""
-    settings = recipe.public()
-    surroundings = environment(recipe.train.seed)
+    """Write the first sections of metrics.json, splits.csv and environment.json; none holds a path of this machine."""
+    settings, surroundings = recipe.public(), environment(recipe.train.seed)
     write_text(run.environment_file, json.dumps(surroundings, indent=1) + "\n")
     write_text(run.splits_file, splits_csv(faces))
-    run.update_metrics(
+    run.update(
         schema_version=1,
         name=recipe.name,
         label_names=list(faces.label_names),
         recipe=settings,
         data=faces.describe(),
-        hub=settings["hub"],
+        hub=Hub(**settings["hub"]),
         environment=surroundings,
     )
     counts = ", ".join(f"{len(split):,} {name}" for name, split in faces.splits.items())
-    console.print(f"{recipe.name}: {faces.dataset} ({counts}) -> {run.path}", style="bold", soft_wrap=True)
+    logger.info("%s: %s (%s) -> %s", recipe.name, faces.dataset, counts, run.path, extra={"style": "bold"})
     for line in remarks(faces):
-        console.print(f"  {line}", style="dim")
+        logger.info("  %s", line)

@@ -1,0 +1,36 @@
+"""`fer-hf data label-errors`: images whose label is likely wrong."""
+
+from typing import Annotated
+
+import typer
+
+from fer_hf.cli.evaluate import Split
+
+
+def label_errors(
+    run: Annotated[str, typer.Argument(help="A run folder.")],
+    split: Annotated[Split, typer.Option(help="Which split of the run's own data.")] = "validation",
+    folds: Annotated[
+        int, typer.Option(min=2, max=20, help="For --split train: how many models are trained, each without a part.")
+    ] = 5,
+) -> None:
+    """Rank images whose label is likely wrong (confident learning), and draw them on a contact sheet.
+
+    For the train split, the run's recipe is trained anew on each part's complement; stopped, it goes on where it was.
+
+    Example: [bold]fer-hf data label-errors runs/quickstart/20260131-175900[/bold]
+    """
+    from rich.table import Column, Table
+
+    from fer_hf.cli.results import print_places
+    from fer_hf.console import output
+    from fer_hf.workflows.label_errors import find_label_errors
+
+    found = find_label_errors(run, split, folds)
+    figures = (Column(heading, justify="right") for heading in ("probability", "quality"))
+    table = Table("id", "label", "suggested", *figures)
+    for row in found.rows[:10]:
+        table.add_row(row["id"], row["label"], row["suggested"], f"{row['probability']:.1%}", f"{row['quality']:.3f}")
+    output.print(table)
+    output.print(f"{len(found.rows):,} of {found.images:,} {split} images are candidates: look at the first ones first")
+    print_places({"list": found.list, "sheet": found.sheet})
