@@ -24,10 +24,10 @@ def main() -> None:
         from fer_hf.data.cache import decoded
         from fer_hf.machine import environment
         from fer_hf.recipe.load import validate_recipe
-        from fer_hf.workflows.faces import load
+        from fer_hf.workflows.faces import recipe_faces
 
         quiet_libraries()
-        splits = load(validate_recipe({"data": {"source": asked.source}})).splits
+        splits = recipe_faces(validate_recipe({"data": {"source": asked.source}})).splits
 
         def seconds() -> float:
             began = time.perf_counter()

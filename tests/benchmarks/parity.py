@@ -25,7 +25,7 @@ from fer_hf.machine import environment
 from fer_hf.recipe.load import validate_recipe
 from fer_hf.runs.folder import Run
 from fer_hf.training.fit import fit
-from fer_hf.workflows.faces import load
+from fer_hf.workflows.faces import recipe_faces
 from tests.benchmarks.training import stock_trainer
 
 
@@ -73,7 +73,7 @@ def main() -> None:
 def ours(recipe: Any, folder: Path) -> float:
     run = Run(folder)
     run.checkpoints.mkdir(parents=True)
-    fit(recipe, load(recipe).splits, run)
+    fit(recipe, recipe_faces(recipe).splits, run)
     return float(run.metrics()["training"]["history"][-1]["accuracy"])
 
 

@@ -43,7 +43,7 @@ from fer_hf.runs.folder import Run
 from fer_hf.training.fit import _Fit
 from fer_hf.training.launch import keep_memory
 from fer_hf.training.profile import Profile
-from fer_hf.workflows.faces import load
+from fer_hf.workflows.faces import recipe_faces
 
 WARM_UP = 5
 LABELS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
@@ -168,7 +168,7 @@ def our_trainer(recipe: Recipe, asked: argparse.Namespace, folder: str) -> Train
     if not torch.cuda.is_available():
         keep_memory()
     loaded = load_model(recipe.model.name, LABELS, pretrained=False, image_size=recipe.model.image_size)
-    fitting = _Fit(recipe, load(recipe).splits, Run(Path(folder)), loaded, resume=False)
+    fitting = _Fit(recipe, recipe_faces(recipe).splits, Run(Path(folder)), loaded, resume=False)
     args = fitting._arguments(recipe.train, Path(folder), 0)
     args.eval_strategy = args.save_strategy = "no"
     return fitting._trainer(recipe.train, args, 0, fitting._compile(recipe.train, args))
@@ -198,7 +198,7 @@ def stock_trainer(recipe: Recipe, folder: str, **settings: Any) -> Trainer:
         disable_tqdm=True,
         **settings,
     )
-    splits = load(recipe).splits
+    splits = recipe_faces(recipe).splits
     return Trainer(
         loaded.model,
         args,

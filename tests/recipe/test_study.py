@@ -206,10 +206,9 @@ time.sleep(300)
 """
 RUNNER = """
 import pathlib, signal, sys
-from fer_hf.cli import study
+from fer_hf.workflows import study
 signal.signal(signal.SIGTERM, signal.default_int_handler)
-study_module = sys.modules["fer_hf.cli.study"]
-study_module._run_one([sys.executable, "-c", sys.argv[1]], pathlib.Path(sys.argv[2]))
+study._run_one([sys.executable, "-c", sys.argv[1]], pathlib.Path(sys.argv[2]))
 """
 
 

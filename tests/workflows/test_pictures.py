@@ -3,20 +3,21 @@
 import io
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
-from datasets import Dataset
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fer_hf.data.readers import toy
 from fer_hf.emotions import LABEL_SETS
+from fer_hf.models.classifier import load_classifier
 from fer_hf.models.load import load_model, save_model
 from fer_hf.recipe.schema import Recipe
 from fer_hf.runs.folder import Run
-from fer_hf.workflows.evaluate import evaluate_to
-from fer_hf.workflows.faces import load
+from fer_hf.runs.predictions import Predictions, read_predictions
+from fer_hf.runs.records import Best, Training
+from fer_hf.workflows.evaluate import evaluate_on
+from fer_hf.workflows.faces import recipe_faces
 from fer_hf.workflows.pictures import add_pictures, misclassified
 
 
@@ -42,7 +43,7 @@ def source(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def faces(source):
-    return load(Recipe(data={"source": source}))
+    return recipe_faces(Recipe(data={"source": source}))
 
 
 @pytest.fixture
@@ -51,9 +52,11 @@ def evaluated(tmp_path, faces) -> Run:
     run = Run(tmp_path)
     loaded = load_model("test_resnet", faces.label_names, pretrained=False, image_size=32)
     save_model(loaded.model, loaded.processor, run.model)
+    classifier = load_classifier(run.model)
     for split, tta in (("validation", "none"), ("test", "none"), ("test", "flip")):
-        evaluate_to(run, run.model, faces, split, tta=tta)
-    run.update_metrics(training={"best": {"step": 12}, "events": "tensorboard/test_resnet/head"})
+        evaluate_on(faces, split, classifier, run, tta)
+    best = Best("macro_f1", 0.5, epoch=1, step=12)
+    run.update(training=Training(best=best, events="tensorboard/test_resnet/head"))
     return run
 
 
@@ -67,28 +70,27 @@ def test_pictures_of_the_plain_evaluations_at_the_best_step(evaluated, faces):
     assert {len(events) for events in found.values()} == {1}
     assert found["confusion_matrix/test"][0][1].size == (700, 580)
     sheet = found["misclassified/test"][0][1]
-    rows, _ = misclassified(Dataset(pq.read_table(evaluated.predictions / "drawn-test.parquet")), faces.label_names, 1)
+    rows, _ = misclassified(read_predictions(evaluated.predictions / "drawn-test.parquet"), 1)
     face = faces.splits["test"][rows[0]]["image"].convert("RGB").resize((128, 128), Image.Resampling.BICUBIC)
     assert np.array_equal(np.asarray(sheet.crop((8, 31, 136, 159))), np.asarray(face))  # the first, below the title
     assert sheet.height == 31 + 2 * (128 + 2 * 15 + 8)  # two rows of ten
 
 
 def test_a_run_without_events_gets_no_pictures(evaluated, faces):
-    metrics = evaluated.metrics()
-    del metrics["training"]["events"]
-    evaluated.metrics_file.unlink()
-    evaluated.update_metrics(**metrics)
+    evaluated.update(training=Training(best=Best("macro_f1", 0.5, epoch=1, step=12)))
     add_pictures(evaluated, faces)
     assert not evaluated.tensorboard.exists()
 
 
 def test_the_most_confident_mistakes_come_first():
     probabilities = np.array([[0.6, 0.4], [0.9, 0.1], [0.02, 0.98], [0.3, 0.7], [0.8, 0.2]])
-    predictions = Dataset.from_dict({"logits": np.log(probabilities), "label": [1, 0, 0, 0, 0]})
+    labels = np.array([1, 0, 0, 0, 0])
+    predictions = Predictions(list("abcde"), labels, np.log(probabilities), ("sad", "happy"), {})
     expected = [2, 3, 0], ["sad -> happy\n98 %", "sad -> happy\n70 %", "happy -> sad\n60 %"]
-    assert misclassified(predictions, ["sad", "happy"], 50) == expected
-    assert misclassified(predictions, ["sad", "happy"], 1) == ([2], expected[1][:1])
-    assert misclassified(predictions.select([1, 4]), ["sad", "happy"], 50) == ([], [])
+    assert misclassified(predictions, 50) == expected
+    assert misclassified(predictions, 1) == ([2], expected[1][:1])
+    right = Predictions(["b", "e"], labels[[1, 4]], np.log(probabilities[[1, 4]]), ("sad", "happy"), {})
+    assert misclassified(right, 50) == ([], [])
 
 
 def test_a_run_with_augmentation_is_labelled_everywhere(cli, source, tmp_path):
@@ -101,13 +103,12 @@ def test_a_run_with_augmentation_is_labelled_everywhere(cli, source, tmp_path):
     assert code == 0, err
     run = Run(tmp_path / "run")
     assert "pytorch + ten_crop" in out
-    found = run.metrics()["evaluations"]
-    assert {name: entry.get("tta") for name, entry in found.items()} == {
-        "drawn-test": None,
+    evaluations = run.metrics.evaluations
+    assert {name: one.tta for name, one in evaluations.items()} == {
+        "drawn-test": "none",
         "drawn-test-ten_crop": "ten_crop",
     }
-    files = [np.array(pq.read_table(run.path / entry["predictions"])["logits"].to_pylist()) for entry in found.values()]
+    files = [read_predictions(run.path / one.predictions).logits for one in evaluations.values()]
     assert not np.allclose(*files, atol=1e-3)
-    assert "| PyTorch + ten crops |" in (run.model / "README.md").read_text()
-    events = run.metrics()["training"]["events"]
-    assert set(pictures(run.path / events)) == {"confusion_matrix/test", "misclassified/test"}
+    assert "| PyTorch + ten crops |" in run.card.read_text()
+    assert set(pictures(run.path / run.metrics.training.events)) == {"confusion_matrix/test", "misclassified/test"}
