@@ -99,6 +99,33 @@ def grid_of_faces() -> Image.Image:
     return canvas
 
 
+DRIVER = """
+import io, shlex, subprocess, sys, traceback
+from fer_hf.cli import main
+for number, line in enumerate(sys.argv[1:]):
+    print(f"--- {number}", flush=True)
+    if line.startswith("fer-hf "):
+        words = subprocess.check_output(["bash", "-euc", f"printf '%s\\\\0' {line.removeprefix('fer-hf ')}"], text=True)
+        sys.argv[:], sys.stdin = ["fer-hf", *words.split(chr(0))[:-1]], io.StringIO("y\\n")
+        try:
+            main()
+        except SystemExit as stop:
+            assert not stop.code, (line, stop.code)
+    else:
+        exec(line)
+print("--- end")
+"""
+
+
+def run_together(commands: list[str], folder: Path, env: dict[str, str]) -> list[str]:
+    """What each command, or piece of Python, prints; all of them in one process, for which libraries load once."""
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, *commands], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return re.split(r"^--- \w+\n", done.stdout, flags=re.MULTILINE)[1:-1]
+
+
 @pytest.mark.export
 def test_every_other_command(tmp_path, hub):
     env = hub.env(tmp_path / "home", WRITER) | {name: environment()[name] for name in ("PATH", "PYTHONPATH")}
@@ -116,28 +143,35 @@ def test_every_other_command(tmp_path, hub):
     first = "$(ls -d runs/my_recipe/* | head -1)"
     provider = image_server.Provider(grid_of_faces())
     filled = {"DATA": "folder:faces", "MODEL": "model", "RUN": first, "PHOTOS": "faces", "GENERATOR": provider.url}
-    ran = 0
-    for line in "".join(BASH[2:]).splitlines():
-        if line == ". .venv/bin/activate":  # `environment` has done that
-            continue
-        command = re.sub(rf"\b({'|'.join(filled)})\b", lambda match: filled[match[1]], line)
-        out = shell(command, tmp_path, env)
-        ran += 1
-        if " push " in command:
-            assert "nothing was sent" in out
-    assert ran >= 20
+
+    def fill(text: str) -> str:
+        return re.sub(rf"\b({'|'.join(filled)})\b", lambda match: filled[match[1]], text)
+
+    lines = [fill(line) for line in "".join(BASH[2:]).splitlines() if line != ". .venv/bin/activate"]
+    launched = [line for line in lines if line.startswith("accelerate")]
+    commands = [line for line in lines if line not in launched]
+    assert len(commands) >= 20
+    for command, out in zip(commands, run_together(commands, tmp_path, env), strict=True):
+        assert " push " not in command or "nothing was sent" in out
+    for command in launched:
+        shell(command, tmp_path, env)
     provider.stop()
     assert len(provider.asked) == 16  # eight emotions, women and men
     assert len(list((tmp_path / "synthetic").rglob("*_r6_c6.png"))) == 16
-    shell(f"fer-hf push {first} --repo-id someone/name", tmp_path, env)
-    for snippet in PYTHON:
-        head, last = snippet.rstrip().rsplit("\n", 1)
-        out = shell(f"python - <<'PY'\n{head}\nprint({last})\nPY", tmp_path, env)
-        assert [label for label in LABELS if label in out]
+
     run = Run.all(tmp_path / "runs" / "my_recipe")[-1]
-    local = shell(f"fer-hf predict {run.path} face.jpg --top-k 1", tmp_path, env)
-    remote = shell("fer-hf predict someone/name face.jpg --top-k 1", tmp_path, env)
-    int8 = shell("fer-hf predict someone/name face.jpg --top-k 7 --format int8", tmp_path, env)
+    filled["RUN"] = str(run.path)
+    last = "fer-hf predict someone/name face.jpg"
+    then = [
+        f"fer-hf push {first} --repo-id someone/name",
+        *(fill(text) for text in PYTHON),
+        f"fer-hf predict {run.path} face.jpg --top-k 1",
+        f"{last} --top-k 1",
+        f"{last} --top-k 7 --format int8",
+    ]
+    *blocks, local, remote, int8 = run_together(then, tmp_path, env)[1:]
+    assert [("'label'" in out, "'score'" in out) for out in blocks] == [(True, True), (True, True), (False, False)]
+    assert "someone/name" in blocks[2]
     assert remote == local
     assert len([label for label in LABELS if label in int8]) == 7
     assert hub.escaped == []
