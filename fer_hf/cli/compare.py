@@ -32,7 +32,7 @@ def compare(
     from fer_hf.deploy.latency import cpu_latency
     from fer_hf.evaluation.compare import compare, configurations, find_runs
     from fer_hf.files import write_csv, write_text
-    from fer_hf.report.card import markdown
+    from fer_hf.report.markdown import markdown
     from fer_hf.report.figures import accuracy_latency_figure, save_figure
     from fer_hf.runs.folder import Run
 

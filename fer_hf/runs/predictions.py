@@ -1,4 +1,4 @@
-"""Predictions are made once and kept: all figures are computed from the Parquet files that this module reads and writes.
+"""Predictions are made once and kept; all figures are computed from the Parquet files that are read and written here.
 
 Columns: `id`, `label` (a ClassLabel, which keeps the names), `logits`, and the attributes of the images, if any.
 """

@@ -15,6 +15,8 @@ Record = TypeVar("Record")
 Interval = tuple[float, float]
 PLAIN = "none"
 """The value of `tta` without test-time augmentation."""
+MISSING: Any = None
+"""Default of figures that every evaluation has, so that a file without one of them can be read all the same."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +55,17 @@ class Evaluation:
     processes: int = 1
     label_names: Sequence[str] = ()
     images: int = 0
-    accuracy: float | None = None
-    balanced_accuracy: float | None = None
-    macro_precision: float | None = None
-    macro_recall: float | None = None
-    macro_f1: float | None = None
-    weighted_precision: float | None = None
-    weighted_recall: float | None = None
-    weighted_f1: float | None = None
-    top_2_accuracy: float | None = None
-    expected_calibration_error: float | None = None
-    log_loss: float | None = None
+    accuracy: float = MISSING
+    balanced_accuracy: float = MISSING
+    macro_precision: float = MISSING
+    macro_recall: float = MISSING
+    macro_f1: float = MISSING
+    weighted_precision: float = MISSING
+    weighted_recall: float = MISSING
+    weighted_f1: float = MISSING
+    top_2_accuracy: float = MISSING
+    expected_calibration_error: float = MISSING
+    log_loss: float = MISSING
     accuracy_ci: Interval | None = None
     macro_f1_ci: Interval | None = None
     per_class: Mapping[str, ClassScores] = field(default_factory=dict)
@@ -231,7 +233,7 @@ class Metrics:
 
 
 @lru_cache
-def _adapter(kind: type) -> TypeAdapter[Any]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 

@@ -21,20 +21,20 @@ def add_pictures(run: Run, faces: Faces, most: int = 50) -> None:
     They show the plain evaluations of the PyTorch model on `faces`, whose predictions are in the order of its splits;
     of the misclassified faces, the `most` confident ones, most confident first. A run without events gets none.
     """
-    metrics = run.metrics()
-    training = metrics["training"]
-    if not training.get("events"):
+    metrics = run.metrics
+    training = metrics.training
+    if not training or not training.events or not training.best:
         return
-    step = training["best"]["step"]
-    with SummaryWriter(str(run.path / training["events"])) as writer:
-        for entry in metrics["evaluations"].values():
-            if (entry["dataset"], entry["format"], entry.get("tta")) != (faces.dataset, "pytorch", None):
+    step = training.best.step
+    with SummaryWriter(str(run.path / training.events)) as writer:
+        for entry in metrics.evaluations.values():
+            if entry.dataset != faces.dataset or not entry.plain:
                 continue
-            split, labels = entry["split"], entry["label_names"]
+            split, labels = entry.split, list(entry.label_names)
             with matplotlib.rc_context(STYLE):
                 figure = confusion_matrix_figure(entry, labels)
                 writer.add_figure(f"confusion_matrix/{split}", figure, step, close=False)  # pyplot does not know it
-            rows, captions = misclassified(Dataset(pq.read_table(run.path / entry["predictions"])), labels, most)
+            rows, captions = misclassified(Dataset(pq.read_table(run.path / entry.predictions)), labels, most)
             if rows:
                 pictures = faces.splits[split].select(rows)["image"][:]
                 sheet = contact_sheet(pictures, captions, size=128, title=f"misclassified: {faces.dataset} {split}")
