@@ -254,7 +254,7 @@ def read_record(kind: type[Record], content: Any) -> Record:
         >>> read_record(ClassScores, {"precision": 1, "recall": 0.5, "f1": 0.67, "support": 3, "new": 0})
         ClassScores(precision=1.0, recall=0.5, f1=0.67, support=3)
     """
-    return _adapter(kind).validate_python(content)
+    return _adapter(kind).validate_python(content)  # type: ignore[arg-type]
 
 
 OPTIONAL = {

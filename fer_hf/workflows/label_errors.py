@@ -1,5 +1,6 @@
 """What the commands of `fer-hf data` do: load faces to look at, and write tables, sheets, audits and lists."""
 
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -45,12 +46,12 @@ def write_label_errors(run: Run, split: str, folds: int) -> None:
     rows = label_errors_in(predictions, split)
     folder = run.path / "label_errors"
     folder.mkdir(exist_ok=True)
-    write_csv(folder / f"{split}.csv", COLUMNS, [[row[name] for name in COLUMNS] for row in rows])
+    write_csv(folder / f"{split}.csv", COLUMNS, map(astuple, rows))
     data = faces.splits[split]
     place_of = {name: place for place, name in enumerate(data["id"][:])}
     first = rows[:SHEET]
-    pictures = data[[place_of[row["id"]] for row in first]]["image"] if first else []
-    captions = [f"{row['label']}\n{row['suggested']} {row['probability']:.0%}" for row in first]
+    pictures = data[[place_of[row.id] for row in first]]["image"] if first else []
+    captions = [f"{row.label}\n{row.suggested} {row.probability:.0%}" for row in first]
     title = (
         f"{faces.dataset}, {split}: given label, then what the model says; the {len(first)} likeliest of {len(rows)}"
     )
@@ -59,7 +60,7 @@ def write_label_errors(run: Run, split: str, folds: int) -> None:
         "id", "label", "suggested", Column("probability", justify="right"), Column("quality", justify="right")
     )
     for row in rows[:10]:
-        table.add_row(row["id"], row["label"], row["suggested"], f"{row['probability']:.1%}", f"{row['quality']:.3f}")
+        table.add_row(row.id, row.label, row.suggested, f"{row.probability:.1%}", f"{row.quality:.3f}")
     output.print(table)
     output.print(f"{len(rows):,} of {len(data):,} {split} images are candidates: look at the first ones first")
     for what, ending in {"list": "csv", "sheet": "png"}.items():
