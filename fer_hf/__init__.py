@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fer_hf.recipe.schema import Recipe
     from fer_hf.runs.folder import Run
     from fer_hf.runs.records import Evaluation
-    from fer_hf.workflows.compare import compare
+    from fer_hf.workflows.compare import compare_runs
     from fer_hf.workflows.evaluate import evaluate
     from fer_hf.workflows.export import export
     from fer_hf.workflows.push import push
@@ -34,7 +34,7 @@ __all__ = [
     "Recipe",
     "Run",
     "UserError",
-    "compare",
+    "compare_runs",
     "evaluate",
     "export",
     "load_classifier",
@@ -51,7 +51,7 @@ _MODULES = {
     "Recipe": "recipe.schema",
     "Run": "runs.folder",
     "UserError": "errors",
-    "compare": "workflows.compare",
+    "compare_runs": "workflows.compare",
     "evaluate": "workflows.evaluate",
     "export": "workflows.export",
     "load_classifier": "models.classifier",

@@ -1,9 +1,10 @@
 """Publishing a run or a prepared dataset on the Hugging Face Hub; no other module writes there.
 
-- One push is one commit, so that the Hub never shows weights of one run with the card of another.
-- The card is uploaded as a plain file: the helpers of huggingface_hub for cards talk to a fixed address.
-- No path of the user's disk leaves the machine: metrics.json holds none, and recipe.yaml is uploaded from there.
-- Pickles (`training_args.bin`, optimiser states) stay at home: nobody should have to unpickle to use a model.
+- One push is one commit, so that the Hub never shows weights of one run with the card of another. This is why
+  `HfApi.upload_folder` is not used: from huggingface_hub 2 on, it spreads a folder over several commits.
+- The card is uploaded as a plain file: the helpers of huggingface_hub for cards use a fixed address.
+- No path of the user's disk leaves the machine: metrics.json holds none, and recipe.yaml is written from there.
+- Pickles (`training_args.bin`, optimiser states) are not sent: nobody should have to unpickle to use a model.
 """
 
 import re
@@ -13,63 +14,66 @@ from pathlib import Path
 import yaml
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
 from fer_hf.errors import FerError, UserError
 from fer_hf.runs.folder import Run
 
-PICKLES_AND_LEFTOVERS = {".bin", ".pt", ".pth", ".pkl", ".tmp", ".part", ".lock"}
+HIDDEN = [".*", "*/.*", "__pycache__/*", "*/__pycache__/*"]
+NOT_SENT = [*HIDDEN, *(f"*.{ending}" for ending in ("bin", "pt", "pth", "pkl", "tmp", "part", "lock"))]
 PLACEHOLDER = "PATH/TO/MODEL"  # what the card's snippets load as long as the model has no name on the Hub
 DATASET_PLACEHOLDER = "PATH/TO/DATASET"
 CARDS = {"model": "model/README.md", "dataset": "README.md"}
 # What an earlier push may have left that no longer belongs to the model or dataset.
-OURS = {"model": ("onnx/", "figures/", "model"), "dataset": ("data/train-", "data/validation-", "data/test-")}
+REPLACED = {"model": ["onnx/*", "figures/*", "model*"], "dataset": ["data/train-*", "data/validation-*", "data/test-*"]}
 LOG_IN = "Run `hf auth login`, or set HF_TOKEN, with a token that may write (https://huggingface.co/settings/tokens)."
 
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """A file that a push sends: its name on the Hub, and its content, or where that lies."""
+    """A file that a push sends: its name on the Hub, and its content, or the path of the file that holds it."""
 
     path_in_repo: str
     content: bytes | Path
 
     @property
     def bytes(self) -> int:
-        """Its size."""
+        """Its size in bytes."""
         return self.content.stat().st_size if isinstance(self.content, Path) else len(self.content)
 
 
 def plan(run: Run, repo_id: str | None = None) -> list[PlannedFile]:
-    """The files a push of `run` sends, by name: the model folder with its parts, `recipe.yaml` and `metrics.json`.
+    """The files that a push of a run sends: the model folder with its parts, `recipe.yaml` and `metrics.json`.
 
-    The snippets of the card name `repo_id`. Left out are hidden and temporary files, pickles, and links to elsewhere.
-    Raises `UserError` when the model or its card is missing.
+    Hidden and temporary files, pickles, and links that lead out of the model folder are left out.
+
+    Args:
+        run: a finished run.
+        repo_id: the name that the snippets of the card load; by default a placeholder.
+
+    Returns:
+        The files, by name.
+
+    Raises:
+        UserError: the model, its card or its metrics.json is missing.
     """
-    weights = list(run.model.glob("model*.safetensors"))
-    if not weights or not (run.model / "config.json").is_file():
-        raise UserError(
-            f"{str(run.path)!r} has no trained model in model/. Run `fer-hf train RECIPE` to the end first."
-        )
-    if not (run.model / "README.md").is_file():
-        raise UserError(f"{str(run.path)!r} has no model card, model/README.md. Run `fer-hf report {run.path}` first.")
-    if "recipe" not in run.metrics():
-        raise UserError(
-            f"{str(run.path)!r} has no metrics.json of a training. Run `fer-hf train RECIPE --resume` first."
-        )
-    found: dict[str, bytes | Path] = {}
-    for path in run.model.rglob("*"):
-        name = path.relative_to(run.model)
-        hidden = any(part.startswith(".") or part == "__pycache__" for part in name.parts)
-        inside = path.resolve().is_relative_to(run.model.resolve())  # a link to elsewhere is not ours to publish
-        if path.is_file() and inside and not hidden and path.suffix not in PICKLES_AND_LEFTOVERS:
-            found[name.as_posix()] = path
+    name = repr(str(run.path))
+    if not any(run.model.glob("model*.safetensors")) or not (run.model / "config.json").is_file():
+        raise UserError(f"{name} has no trained model in model/. Run `fer-hf train RECIPE` to the end first.")
+    if not run.card.is_file():
+        raise UserError(f"{name} has no model card, model/README.md. Run `fer-hf report {run.path}` first.")
+    recipe = run.metrics.recipe
+    if not recipe:
+        raise UserError(f"{name} has no metrics.json of a training. Run `fer-hf train RECIPE --resume` first.")
+    root = run.model.resolve()
+    paths = [path for path in run.model.rglob("*") if path.is_file() and path.resolve().is_relative_to(root)]
+    files: dict[str, bytes | Path] = {path.relative_to(run.model).as_posix(): path for path in paths}
+    files = {name: files[name] for name in filter_repo_objects(files, ignore_patterns=NOT_SENT)}
     if repo_id:
-        card = (run.model / "README.md").read_text(encoding="utf-8")
-        found["README.md"] = card.replace(PLACEHOLDER, repo_id).encode()
-    found["metrics.json"] = run.metrics_file
-    found["recipe.yaml"] = yaml.safe_dump(run.metrics()["recipe"], sort_keys=False, allow_unicode=True).encode()
-    return [PlannedFile(name, content) for name, content in sorted(found.items())]
+        files["README.md"] = run.card.read_text(encoding="utf-8").replace(PLACEHOLDER, repo_id).encode()
+    files["metrics.json"] = run.metrics_file
+    files["recipe.yaml"] = yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True).encode()
+    return [PlannedFile(name, content) for name, content in sorted(files.items())]
 
 
 def push(
@@ -80,25 +84,44 @@ def push(
     dry_run: bool = False,
     message: str = "Upload the model, its card and its figures",
 ) -> str:
-    """Upload what `plan(run)` lists to the model repository `repo_id`, in one commit; returns the commit's address.
+    """Upload a run to a model repository in one commit. The run folder is never changed.
 
-    The repository is made if it does not exist. `private` makes a new one private; without it, the owner's default
-    holds (public, for most), and an existing repository stays as it is; weights, ONNX files and figures of an earlier
-    push that this one does not have are deleted by the same commit. Without `token`, the one of `hf auth login`
-    or HF_TOKEN is used. If nothing has changed since the last push, no commit is made and the last one's address is
-    returned. `dry_run` checks the run and the name, sends nothing and returns the address of the repository.
+    Weights, ONNX files and figures of an earlier push that this one does not have are deleted by the same commit.
 
-    Raises `UserError` for a wrong name, no token or one without the right to write, and for `private` on a repository
-    that is public; `FerError` when the network or the Hub fails. The run folder is never changed.
+    Args:
+        run: a finished run; `plan` lists what is sent.
+        repo_id: `someone/name`; the repository is made if it does not exist.
+        private: make a new repository private. Otherwise it is as its owner's default says, public for most; an
+            existing one stays as it is.
+        token: by default the one of `hf auth login` or HF_TOKEN.
+        dry_run: check the run and the name, and send nothing.
+        message: of the commit.
+
+    Returns:
+        The address of the commit: the last one's when nothing has changed since, the repository's for a dry run.
+
+    Raises:
+        UserError: the name is not one of a repository, the token is missing or may not write, or the repository is
+            public although `private` is set.
+        FerError: the network or the Hub fails.
+
+    Example:
+        `push(Run.open("runs/quickstart/20260131-175900"), "someone/faces", private=True)`
     """
     _check_repo_id(repo_id)
-    return _upload("model", plan(run, repo_id), repo_id, private, token, dry_run, message)
+    files = plan(run, repo_id)
+    return _address("model", repo_id) if dry_run else _upload("model", files, repo_id, private, token, message)
 
 
 def plan_dataset(folder: Path, repo_id: str | None = None) -> list[PlannedFile]:
-    """The files a push of a prepared dataset sends: its card, whose snippets name `repo_id`, and `data/*.parquet`.
+    """The files that a push of a prepared dataset sends: its card and `data/*.parquet`.
 
-    Raises `UserError` when `folder` holds no such dataset.
+    Args:
+        folder: as `fer-hf data save` writes it.
+        repo_id: the name that the snippets of the card load; by default a placeholder.
+
+    Raises:
+        UserError: `folder` holds no such dataset.
     """
     card, shards = folder / "README.md", sorted(folder.glob("data/*.parquet"))
     if not card.is_file() or not shards:
@@ -115,21 +138,25 @@ def plan_dataset(folder: Path, repo_id: str | None = None) -> list[PlannedFile]:
 def push_dataset(
     folder: Path, repo_id: str, private: bool = False, token: str | None = None, dry_run: bool = False
 ) -> str:
-    """Upload what `plan_dataset(folder)` lists to the dataset repository `repo_id`, in one commit, just as `push` does.
+    """Upload a prepared dataset to a dataset repository in one commit, just as `push` uploads a run.
 
-    Parquet files that an earlier push left and this one does not have are deleted by the same commit.
+    Parquet files of an earlier push that this one does not have are deleted by the same commit.
+
+    Args:
+        folder: the dataset; `plan_dataset` lists what is sent.
+        repo_id: as for `push`, and so are `private`, `token`, `dry_run`, what is returned and what is raised.
     """
     _check_repo_id(repo_id)
-    files = plan_dataset(folder, repo_id)
-    return _upload("dataset", files, repo_id, private, token, dry_run, "Upload the dataset and its card")
+    files, message = plan_dataset(folder, repo_id), "Upload the dataset and its card"
+    return _address("dataset", repo_id) if dry_run else _upload("dataset", files, repo_id, private, token, message)
 
 
-def _upload(
-    kind: str, files: list[PlannedFile], repo_id: str, private: bool, token: str | None, dry_run: bool, message: str
-) -> str:
-    address = f"{constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{repo_id}"
-    if dry_run:
-        return address
+def _address(kind: str, repo_id: str) -> str:
+    return f"{constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{repo_id}"
+
+
+def _upload(kind: str, files: list[PlannedFile], repo_id: str, private: bool, token: str | None, message: str) -> str:
+    """Make the repository if need be, and commit the files; returns the commit's address."""
     token = (token or get_token() or "").strip()
     if not re.fullmatch(r"[!-~]+", token):  # the client would quote any other in an error message
         raise UserError(f"There is no valid Hugging Face token to push with. {LOG_IN}")
@@ -140,15 +167,14 @@ def _upload(
         if private and not api.repo_info(repo_id, repo_type=kind).private:
             raise UserError(
                 f"{repo_id!r} exists and is public, so --private cannot be kept. Nothing was uploaded. Make it private "
-                f"in its settings ({address}/settings), choose another name, or leave out --private."
+                f"in its settings ({_address(kind, repo_id)}/settings), choose another name, or leave out --private."
             )
-        operations: list[CommitOperationAdd | CommitOperationDelete]
-        operations = [CommitOperationAdd(path_in_repo=f.path_in_repo, path_or_fileobj=f.content) for f in files]
-        planned = {file.path_in_repo for file in files}
-        there = api.list_repo_files(repo_id, repo_type=kind)
-        stale = [name for name in there if name.startswith(OURS[kind]) and name not in planned]
-        operations += [CommitOperationDelete(path_in_repo=name) for name in stale]
-        return api.create_commit(repo_id, operations, repo_type=kind, commit_message=message).commit_url
+        added = {file.path_in_repo: CommitOperationAdd(file.path_in_repo, file.content) for file in files}
+        stale = filter_repo_objects(api.list_repo_files(repo_id, repo_type=kind), allow_patterns=REPLACED[kind])
+        deleted = [CommitOperationDelete(name) for name in stale if name not in added]
+        return api.create_commit(
+            repo_id, [*added.values(), *deleted], repo_type=kind, commit_message=message
+        ).commit_url
     except FerError:
         raise
     except Exception as error:  # the client's errors come from three HTTP libraries; all of them mean: not pushed
@@ -169,7 +195,7 @@ def _check_repo_id(repo_id: str) -> None:
 
 
 def _explained(error: Exception, kind: str, repo_id: str, token: str) -> FerError:
-    """The error of ours that says what an error of the Hub's client means."""
+    """An error of the Hub's client as one of ours, which says what to do."""
     response = error.response if isinstance(error, HfHubHTTPError) else None
     status = response.status_code if response is not None else None
     if status == 401:
@@ -194,6 +220,7 @@ def _explained(error: Exception, kind: str, repo_id: str, token: str) -> FerErro
 
 
 def _reason(error: Exception, token: str) -> str:
+    """What failed, in one line, without the token."""
     cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error  # what broke an upload
     text = str(cause)
     if isinstance(cause, HfHubHTTPError) and cause.response is not None:

@@ -1,48 +1,126 @@
-"""Every figure of a classifier from its logits, as pure functions, and as an `evaluate.Metric` that works offline."""
+"""Every figure of a classifier, as pure functions of its logits, and how evenly classes are represented."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import datasets
-import evaluate
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 Array = NDArray[Any]
+SCORES = ("precision", "recall", "f1")
+OVER, UNDER = 1.5, 0.5
+"""Times an even share, beyond which a class is over- or under-represented."""
+
+
+@dataclass(frozen=True)
+class ClassBalance:
+    """How evenly images are spread over classes.
+
+    `ratio` is the count of the `commonest` class over that of the `rarest` one that has images; `times` maps each class
+    to its count over an even share, the mean count. `over` lists the classes above 1.5 times an even share, and `under`
+    those below half of it.
+    """
+
+    ratio: float
+    commonest: str
+    rarest: str
+    times: Mapping[str, float]
+
+    @property
+    def over(self) -> list[str]:
+        return [name for name, times in self.times.items() if times > OVER]
+
+    @property
+    def under(self) -> list[str]:
+        return [name for name, times in self.times.items() if times < UNDER]
+
+
+def class_balance(counts: Mapping[str, int]) -> ClassBalance:
+    """The class balance of a split.
+
+    Args:
+        counts: the number of images of each class; at least one class has some.
+
+    Returns:
+        The ratio of the largest class to the smallest, and how each compares with an even share.
+
+    Raises:
+        ValueError: no class has images.
+
+    Example:
+        >>> balance = class_balance({"angry": 100, "happy": 260, "sad": 40})
+        >>> balance.ratio, balance.over, balance.under
+        (6.5, ['happy'], ['sad'])
+    """
+    present = {name: count for name, count in counts.items() if count}
+    if not present:
+        raise ValueError("no class has images")
+    most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
+    total = sum(present.values())
+    times = {name: count * len(counts) / total for name, count in counts.items()}
+    return ClassBalance(present[most] / present[least], most, least, times)
 
 
 def reliability(probabilities: Array, references: Array, bins: int = 15) -> list[dict[str, float]]:
-    """Reliability diagram: mean confidence, accuracy and count of each non-empty bin of equal width.
+    """Reliability diagram (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
 
-    Args: probabilities `(N, C)` in [0, 1], references `(N,)`. Source: Guo et al. 2017, arXiv 1706.04599.
+    Args:
+        probabilities: `(N, C)` in [0, 1].
+        references: `(N,)` true class ids.
+        bins: the number of bins of equal width in [0, 1].
+
+    Returns:
+        Mean `confidence`, `accuracy` and `count` of each bin that is not empty, by confidence.
+
+    Example:
+        >>> reliability(np.array([[0.9, 0.1], [0.25, 0.75]]), np.array([0, 0]), bins=2)
+        [{'confidence': 0.825, 'accuracy': 0.5, 'count': 2}]
     """
     confidence, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == references
     bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    rows = []
-    for index in np.unique(bin_of):
-        inside = bin_of == index
-        rows.append(
-            {
-                "confidence": float(confidence[inside].mean()),
-                "accuracy": float(hit[inside].mean()),
-                "count": int(inside.sum()),
-            }
-        )
-    return rows
+    return [
+        {
+            "confidence": float(confidence[inside].mean()),
+            "accuracy": float(hit[inside].mean()),
+            "count": int(inside.sum()),
+        }
+        for inside in (bin_of == index for index in np.unique(bin_of))
+    ]
 
 
-def expected_calibration_error(rows: list[dict[str, float]]) -> float:
-    """Mean gap between confidence and accuracy, weighted by the bins' counts, in [0, 1] (arXiv 1706.04599)."""
+def expected_calibration_error(rows: Sequence[Mapping[str, float]]) -> float:
+    """Mean gap between confidence and accuracy (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
+
+    Args:
+        rows: a reliability diagram, as `reliability` returns it.
+
+    Returns:
+        The mean gap of the bins, weighted by their counts, in [0, 1].
+
+    Example:
+        >>> expected_calibration_error([{"confidence": 0.75, "accuracy": 0.5, "count": 2}])
+        0.25
+    """
     total = sum(row["count"] for row in rows)
     return sum(row["count"] * abs(row["confidence"] - row["accuracy"]) for row in rows) / total
 
 
 def macro_f1_of(confusion: Array) -> Array:
-    """Macro F1 of confusion matrices `(..., C, C)`, rows being references; over the classes seen on either side.
+    """Macro F1 of confusion matrices.
 
-    F1 = 2 TP / (support + predicted), which is 0 / 0 for a class that is neither; it is left out of the mean.
+    Args:
+        confusion: counts `(..., C, C)`; a row is a true class, a column a predicted one.
+
+    Returns:
+        The mean F1 `(...)` of the classes that are among the true or the predicted ones. F1 is
+        2 TP / (true + predicted), so it is 0 / 0 for the others, and they do not count.
+
+    Example:
+        >>> float(macro_f1_of(np.array([[1, 1, 0], [0, 2, 0], [0, 0, 0]])).round(4))
+        0.7333
     """
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     both = confusion.sum(axis=-1) + confusion.sum(axis=-2)
@@ -51,96 +129,83 @@ def macro_f1_of(confusion: Array) -> Array:
 
 
 def bootstrap_intervals(confusion: Array, resamples: int = 2000, seed: int = 0) -> dict[str, list[float]]:
-    """95 % percentile intervals of accuracy and macro F1.
+    """95 % percentile intervals of accuracy and macro F1, by bootstrap.
 
-    Drawing N images with replacement is drawing the cells of the confusion matrix from a multinomial, so a resample
-    costs `C * C` numbers, whatever N is.
+    To draw N images with replacement is to draw the cells of the confusion matrix from a multinomial distribution, so
+    a resample costs `C * C` numbers, whatever N is.
+
+    Args:
+        confusion: counts `(C, C)`, a row for each true class.
+        resamples: the number of bootstrap resamples.
+        seed: of the random draws; equal seeds give equal intervals.
+
+    Returns:
+        `accuracy_ci` and `macro_f1_ci`, each `[low, high]` in [0, 1].
+
+    Example:
+        >>> bootstrap_intervals(np.array([[5, 0], [0, 5]]))
+        {'accuracy_ci': [1.0, 1.0], 'macro_f1_ci': [1.0, 1.0]}
     """
     n, classes = int(confusion.sum()), len(confusion)
     draws = np.random.default_rng(seed).multinomial(n, confusion.ravel() / n, size=resamples)
     draws = draws.reshape(resamples, classes, classes)
-    accuracy = np.trace(draws, axis1=1, axis2=2) / n
-    return {
-        "accuracy_ci": [float(q) for q in np.quantile(accuracy, [0.025, 0.975])],
-        "macro_f1_ci": [float(q) for q in np.quantile(macro_f1_of(draws), [0.025, 0.975])],
-    }
+    samples = {"accuracy_ci": np.trace(draws, axis1=1, axis2=2) / n, "macro_f1_ci": macro_f1_of(draws)}
+    return {name: [float(q) for q in np.quantile(values, [0.025, 0.975])] for name, values in samples.items()}
 
 
 def classification_metrics(logits: Array, references: Array, label_names: Sequence[str]) -> dict[str, Any]:
-    """All figures of one evaluation.
+    """All figures of one evaluation, under the names that `runs.records.Evaluation` has for them.
 
-    Args: logits `(N, C)` before the softmax, references `(N,)` integer ids, label_names `C` names in the logits' order.
-    Returns plain numbers: shares in [0, 1], log_loss in nats; per class, confusion counts (rows are references), and
-    the bins of the reliability diagram. Ties in the logits go to the lower id. Classes that are neither in the
-    references nor predicted do not count in macro averages. Raises ValueError on empty or ill-shaped input.
+    Ties in the logits go to the lower id. Classes that are neither among the references nor predicted do not count in
+    macro averages.
+
+    Args:
+        logits: `(N, C)`, before the softmax.
+        references: `(N,)` true class ids.
+        label_names: the C names, in the order of the logits.
+
+    Returns:
+        Plain numbers: shares in [0, 1], `log_loss` in nats, and `[low, high]` of the 95 % bootstrap intervals;
+        `per_class` scores by name; `confusion_matrix` counts, a row for each true class; the bins of `reliability`.
+
+    Raises:
+        ValueError: the input is empty, or its shapes do not fit one another.
+
+    Example:
+        >>> figures = classification_metrics(np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([0, 0]), ("happy", "sad"))
+        >>> figures["accuracy"], figures["confusion_matrix"]
+        (0.5, [[1, 1], [0, 0]])
     """
     logits, references = np.asarray(logits, dtype=np.float64), np.asarray(references)
     if logits.ndim != 2 or not len(logits) or logits.shape != (len(references), len(label_names)):
         raise ValueError(f"logits {logits.shape} do not fit {len(references)} references of {len(label_names)} labels")
-    ids = np.arange(len(label_names))
-    predictions = logits.argmax(axis=1)
-    log_probabilities = log_softmax(logits, axis=1)
+    ids, rows = np.arange(len(label_names)), np.arange(len(logits))
+    predictions, log_probabilities = logits.argmax(axis=1), log_softmax(logits, axis=1)
     confusion = confusion_matrix(references, predictions, labels=ids)
-    seen = ids[(confusion.sum(axis=0) + confusion.sum(axis=1)) > 0]
-    precision, recall, f1, support = precision_recall_fscore_support(
-        references, predictions, labels=ids, zero_division=0
-    )
-    macro = precision_recall_fscore_support(references, predictions, labels=seen, average="macro", zero_division=0)
-    weighted = precision_recall_fscore_support(references, predictions, labels=ids, average="weighted", zero_division=0)
-    second_best = np.sort(logits, axis=1)[:, -2:].min(axis=1) if len(ids) > 1 else logits[:, 0]
-    own = logits[np.arange(len(logits)), references]
-    rows = reliability(np.exp(log_probabilities), references)
+    by_class = precision_recall_fscore_support(references, predictions, labels=ids, zero_division=0)
+    recall, support = by_class[1], by_class[3]
+    second_best = np.sort(logits, axis=1)[:, -2:].min(axis=1)
+    bins = reliability(np.exp(log_probabilities), references)
     return {
         "images": len(references),
         "accuracy": float((predictions == references).mean()),
         "balanced_accuracy": float(recall[support > 0].mean()),
-        "macro_precision": float(macro[0]),
-        "macro_recall": float(macro[1]),
-        "macro_f1": float(macro[2]),
-        "weighted_precision": float(weighted[0]),
-        "weighted_recall": float(weighted[1]),
-        "weighted_f1": float(weighted[2]),
-        "top_2_accuracy": float((own >= second_best).mean()),
-        "expected_calibration_error": expected_calibration_error(rows),
-        "log_loss": float(-log_probabilities[np.arange(len(logits)), references].mean()),
+        **_averages("macro", references, predictions, ids[(confusion.sum(axis=0) + confusion.sum(axis=1)) > 0]),
+        **_averages("weighted", references, predictions, ids),
+        "top_2_accuracy": float((logits[rows, references] >= second_best).mean()),
+        "expected_calibration_error": expected_calibration_error(bins),
+        "log_loss": float(-log_probabilities[rows, references].mean()),
         **bootstrap_intervals(confusion),
         "per_class": {
-            name: {
-                "precision": float(precision[i]),
-                "recall": float(recall[i]),
-                "f1": float(f1[i]),
-                "support": int(support[i]),
-            }
-            for i, name in enumerate(label_names)
+            name: dict(zip((*SCORES, "support"), (*map(float, scores), int(images)), strict=True))
+            for name, *scores, images in zip(label_names, *by_class, strict=True)
         },
         "confusion_matrix": confusion.tolist(),
-        "reliability": rows,
+        "reliability": bins,
     }
 
 
-class ExpressionMetric(evaluate.Metric):
-    """`classification_metrics` as an `evaluate.Metric`: nothing is downloaded, nothing is written to disk.
-
-    >>> metric = ExpressionMetric(label_names=("happy", "sad"))
-    >>> metric.compute(predictions=[[2.0, 0.0], [0.0, 1.0]], references=[0, 1])["accuracy"]
-    1.0
-    """
-
-    def __init__(self, label_names: Sequence[str], **kwargs: Any):
-        self.label_names = tuple(label_names)
-        super().__init__(keep_in_memory=True, **kwargs)
-
-    def _info(self) -> evaluate.MetricInfo:
-        features = {
-            "predictions": datasets.Sequence(datasets.Value("float32")),
-            "references": datasets.Value("int64"),
-        }
-        return evaluate.MetricInfo(
-            description="Accuracy, F1, calibration and confusion of a facial-expression classifier.",
-            citation="",
-            inputs_description="predictions: logits (N, C); references: label ids (N,)",
-            features=datasets.Features(features),
-        )
-
-    def _compute(self, predictions: Any, references: Any) -> dict[str, Any]:
-        return classification_metrics(np.asarray(predictions), np.asarray(references), self.label_names)
+def _averages(average: str, references: Array, predictions: Array, labels: Array) -> dict[str, float]:
+    """Precision, recall and F1 averaged over `labels`: `{"macro_precision": ..., ...}`."""
+    values = precision_recall_fscore_support(references, predictions, labels=labels, average=average, zero_division=0)
+    return {f"{average}_{name}": float(value) for name, value in zip(SCORES, values, strict=False)}

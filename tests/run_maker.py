@@ -8,7 +8,7 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 from fer_hf.files import write_text
 from fer_hf.recipe.schema import Recipe
 from fer_hf.runs.folder import Run
-from fer_hf.runs.predictions import metrics_from, write_predictions
+from fer_hf.runs.predictions import figures_of, write_predictions
 
 LABELS = ("happy", "neutral", "sad")
 
@@ -29,11 +29,11 @@ def make_run(
     file = run.predictions / f"{dataset}-test.parquet"
     write_predictions(file, Dataset.from_dict(content, features=features), logits)
     entry = {"dataset": dataset, "split": "test", "format": "pytorch", "predictions": f"predictions/{file.name}"}
-    run.update_metrics(
+    run.update(
         data={"dataset": dataset},
         model={"parameters": 250},
         training={"seconds": seconds},
-        evaluations={f"{dataset}-test": entry | {"label_names": list(labels)} | metrics_from(file)},
+        evaluations={f"{dataset}-test": entry | {"label_names": list(labels)} | figures_of(file)},
         finished=True,
     )
     return run

@@ -30,7 +30,7 @@ def label_errors(
     figures = (Column(heading, justify="right") for heading in ("probability", "quality"))
     table = Table("id", "label", "suggested", *figures)
     for row in found.rows[:10]:
-        table.add_row(row["id"], row["label"], row["suggested"], f"{row['probability']:.1%}", f"{row['quality']:.3f}")
+        table.add_row(row.id, row.label, row.suggested, f"{row.probability:.1%}", f"{row.quality:.3f}")
     output.print(table)
     output.print(f"{len(found.rows):,} of {found.images:,} {split} images are candidates: look at the first ones first")
     print_places({"list": found.list, "sheet": found.sheet})

@@ -1,9 +1,9 @@
 """The figures of the model card (confusion matrix, per-class bars, learning curves, reliability) and of `compare`.
 
-Each function is pure: a section of `metrics.json` in, a Matplotlib `Figure` out. Nothing touches pyplot, so no global
-state is left behind and no display is needed. Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/) and
-`cividis`, which people with a colour-vision deficiency can tell apart; the bars and lines differ in more than hue.
-Figures are seven inches wide, so that their text is still readable at the width of a README.
+Each function is pure: a record of `metrics.json` in, a Matplotlib `Figure` out. None uses pyplot, so no global state
+is left behind and no display is needed. Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/) and `cividis`,
+which people with a colour-vision deficiency can tell apart; bars and lines differ in more than hue. Figures are seven
+inches wide, so that their text can be read at the width of a README.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
+
+from fer_hf.runs.records import Epoch, Evaluation, Training
 
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 STYLE: Any = {
@@ -32,17 +34,19 @@ STYLE: Any = {
 PERCENT = PercentFormatter(xmax=1, decimals=0)
 
 
-def _title(what: str, evaluation: dict[str, Any]) -> str:
-    return f"{what}: {evaluation['dataset']}, {evaluation['split']} split ({evaluation['images']:,} images)"
+def _title(what: str, evaluation: Any) -> str:
+    return f"{what}: {evaluation.dataset}, {evaluation.split} split ({evaluation.images:,} images)"
 
 
 @matplotlib.rc_context(STYLE)
-def confusion_matrix_figure(evaluation: dict[str, Any], labels: Sequence[str]) -> Figure:
+def confusion_matrix_figure(evaluation: Evaluation, labels: Sequence[str]) -> Figure:
     """True class by predicted class: the share of the true class (colour, percent) and the count below it.
 
-    `evaluation["confusion_matrix"]` is (K, K) counts, a row for each true class; `labels` names the K classes.
+    Args:
+        evaluation: with `confusion_matrix`, counts `(C, C)`, a row for each true class.
+        labels: the names of the C classes.
     """
-    counts = np.asarray(evaluation["confusion_matrix"], dtype=float)
+    counts = np.asarray(evaluation.confusion_matrix, dtype=float)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure = Figure(figsize=(7, 5.8), layout="constrained")
     axes = figure.subplots()
@@ -65,24 +69,25 @@ def confusion_matrix_figure(evaluation: dict[str, Any], labels: Sequence[str]) -
 
 
 @matplotlib.rc_context(STYLE)
-def per_class_figure(evaluation: dict[str, Any], labels: Sequence[str]) -> Figure:
+def per_class_figure(evaluation: Evaluation, labels: Sequence[str]) -> Figure:
     """Precision, recall and F1 of each class as bars, with the number of its images (support) under its name."""
-    scores = [evaluation["per_class"][label] for label in labels]
+    scores = [evaluation.per_class[label] for label in labels]
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(labels))
-    for offset, metric, name, colour in ((-1, "precision", "precision", BLUE), (0, "recall", "recall", ORANGE)):
-        axes.bar(places + 0.27 * offset, [score[metric] for score in scores], 0.25, label=name, color=colour)
-    bars = axes.bar(places + 0.27, [score["f1"] for score in scores], 0.25, label="F1", color=GREEN, hatch="///")
+    for offset, metric, colour in ((-1, "precision", BLUE), (0, "recall", ORANGE)):
+        heights = [getattr(score, metric) for score in scores]
+        axes.bar(places + 0.27 * offset, heights, 0.25, label=metric, color=colour)
+    bars = axes.bar(places + 0.27, [score.f1 for score in scores], 0.25, label="F1", color=GREEN, hatch="///")
     for bar in bars:
         bar.set(edgecolor="white", linewidth=0)
-    shown = axes.bar_label(bars, [f"{score['f1']:.0%}" for score in scores], padding=3, fontsize=8, color="#00664B")
+    shown = axes.bar_label(bars, [f"{score.f1:.0%}" for score in scores], padding=3, fontsize=8, color="#00664B")
     for text in shown:
         text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8})
-    mean = evaluation["macro_f1"]
+    mean = evaluation.macro_f1
     axes.axhline(mean, color=GREY, linestyle="--", linewidth=1, zorder=0.6, label=f"macro F1, {mean:.1%}")
     axes.set_yticks(np.linspace(0, 1, 6))
-    axes.set_xticks(places, [f"{label}\n{score['support']:,}" for label, score in zip(labels, scores, strict=True)])
+    axes.set_xticks(places, [f"{label}\n{score.support:,}" for label, score in zip(labels, scores, strict=True)])
     axes.set(ylim=(0, 1.06), xlabel="class, and its number of images")
     axes.yaxis.set_major_formatter(PERCENT)
     axes.tick_params(axis="x", length=0)
@@ -92,20 +97,22 @@ def per_class_figure(evaluation: dict[str, Any], labels: Sequence[str]) -> Figur
     return figure
 
 
-def _curve(axes: Axes, history: Sequence[dict[str, Any]], key: str, **style: Any) -> None:
-    """Draw one column of the history; epochs that lack the figure are left out."""
-    points = [(entry["epoch"], entry[key]) for entry in history if entry.get(key) is not None]
+def _curve(axes: Axes, history: Sequence[Epoch], key: str, **style: Any) -> None:
+    """Draw one figure of the history; epochs that lack it are left out."""
+    points = [(epoch.epoch, getattr(epoch, key)) for epoch in history if getattr(epoch, key) is not None]
     if points:
         axes.plot(*zip(*points, strict=True), markersize=4, **style)
 
 
 @matplotlib.rc_context(STYLE)
-def learning_curves_figure(training: dict[str, Any], dataset: str) -> Figure:
+def learning_curves_figure(training: Training, dataset: str) -> Figure:
     """Loss (training and validation), and accuracy and macro F1 on the validation split, by epoch.
 
-    `training` is that section of `metrics.json`; a dotted line marks the epoch whose weights were kept.
+    Args:
+        training: with a history; a dotted line marks the epoch whose weights were kept.
+        dataset: the name of the data, for the title.
     """
-    history, best = training["history"], training.get("best")
+    history, best = training.history, training.best
     figure = Figure(figsize=(7, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     _curve(left, history, "train_loss", label="training", color=BLUE, marker="o")
@@ -117,9 +124,8 @@ def learning_curves_figure(training: dict[str, Any], dataset: str) -> Figure:
     right.yaxis.set_major_formatter(PERCENT)
     for axes in (left, right):
         if best:
-            axes.axvline(
-                best["epoch"], color=GREY, linestyle=":", linewidth=1.5, label=f"best: epoch {best['epoch']:g}"
-            )
+            label = f"best: epoch {best.epoch:g}"
+            axes.axvline(best.epoch, color=GREY, linestyle=":", linewidth=1.5, label=label)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid()
@@ -129,20 +135,22 @@ def learning_curves_figure(training: dict[str, Any], dataset: str) -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
-def reliability_figure(evaluation: dict[str, Any]) -> Figure:
+def reliability_figure(evaluation: Evaluation) -> Figure:
     """Accuracy against confidence (above), and how many images have each confidence (below).
 
-    `evaluation["reliability"]` holds one entry per bin of confidence: its mean `confidence` and `accuracy` in [0, 1],
-    and the `count` of its images; empty bins are left out. After Guo et al., https://arxiv.org/abs/1706.04599.
+    After Guo et al. 2017, https://arxiv.org/abs/1706.04599.
+
+    Args:
+        evaluation: with the bins of `reliability`; empty ones are left out.
     """
-    bins = [entry for entry in evaluation["reliability"] if entry["count"]]
-    confidence, accuracy, count = (np.array([b[key] for b in bins]) for key in ("confidence", "accuracy", "count"))
+    bins = [(b.confidence, b.accuracy, b.count) for b in evaluation.reliability if b.count]
+    confidence, accuracy, count = np.array(bins).T
     figure = Figure(figsize=(7, 6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     above.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
     above.vlines(confidence, accuracy, confidence, color=VERMILION, alpha=0.5, linewidth=5, label="gap")
     above.plot(confidence, accuracy, color=BLUE, marker="o", label="this model")
-    error = evaluation["expected_calibration_error"]
+    error = evaluation.expected_calibration_error
     above.text(0.98, 0.04, f"expected calibration error: {error:.1%}", transform=above.transAxes, ha="right")
     above.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
     above.yaxis.set_major_formatter(PERCENT)
@@ -159,14 +167,18 @@ def reliability_figure(evaluation: dict[str, Any]) -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
-def accuracy_latency_figure(rows: Sequence[dict[str, Any]], metric: str) -> Figure:
+def accuracy_latency_figure(rows: Sequence[Any], metric: str) -> Figure:
     """A metric against latency: a numbered point with its 95 % interval for each row, and the Pareto front.
 
-    Rows are numbered in their order. A row has `name`, `mean`, `low` and `high` (shares), `latency_ms`, and the
-    `dataset`, `split` and `images` that all share. The axis of latency is logarithmic when it spreads over fivefold.
+    The axis of latency is logarithmic when the slowest takes more than five times as long as the fastest.
+
+    Args:
+        rows: numbered in their order; each has `name`, `mean`, `low` and `high` (shares in [0, 1]), `latency_ms`, and
+            the `dataset`, `split` and `images` that all share.
+        metric: what `mean` is a mean of, such as "macro_f1".
     """
-    ranked, rows = rows, sorted(rows, key=lambda row: (row["latency_ms"], -row["mean"]))
-    latency, mean, low, high = (np.array([row[key] for row in rows]) for key in ("latency_ms", "mean", "low", "high"))
+    ranked, rows = rows, sorted(rows, key=lambda row: (row.latency_ms, -row.mean))
+    latency, mean, low, high = np.array([(row.latency_ms, row.mean, row.low, row.high) for row in rows]).T
     front = mean > np.maximum.accumulate(np.r_[-np.inf, mean[:-1]])  # better than all that are faster
     named = metric.replace("_", " ").replace("f1", "F1")
     figure = Figure(figsize=(7, 5), layout="constrained")
@@ -188,15 +200,14 @@ def accuracy_latency_figure(rows: Sequence[dict[str, Any]], metric: str) -> Figu
     figure.suptitle(_title(f"{named[0].upper()}{named[1:]} and latency", rows[0]), fontsize=11)
     figure.legend(loc="outside lower center", ncols=2)
     for number, row in enumerate(ranked, 1):
-        at = (row["latency_ms"], row["mean"])
-        axes.annotate(str(number), at, (5, 5), textcoords="offset points", fontsize=9)
-    names = [Line2D([], [], linestyle="none", label=f"{number}  {row['name']}") for number, row in enumerate(ranked, 1)]
+        axes.annotate(str(number), (row.latency_ms, row.mean), (5, 5), textcoords="offset points", fontsize=9)
+    names = [Line2D([], [], linestyle="none", label=f"{number}  {row.name}") for number, row in enumerate(ranked, 1)]
     figure.legend(handles=names, loc="outside right center", fontsize=8, handlelength=0, handletextpad=0)
     return figure
 
 
 def write_figures(
-    folder: Path, evaluation: dict[str, Any], labels: Sequence[str], training: dict[str, Any] | None, trained_on: str
+    folder: Path, evaluation: Evaluation, labels: Sequence[str], training: Training | None, trained_on: str
 ) -> list[str]:
     """Write the PNG files at 150 dpi and return the stems of their names, without the curves if there is no history.
 
@@ -207,7 +218,7 @@ def write_figures(
         "per_class": per_class_figure(evaluation, labels),
         "reliability": reliability_figure(evaluation),
     }
-    if training and training.get("history"):
+    if training and training.history:
         figures["learning_curves"] = learning_curves_figure(training, trained_on)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "learning_curves.png").unlink(missing_ok=True)
@@ -217,5 +228,6 @@ def write_figures(
 
 
 def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, equal bytes for an equal figure."""
     with matplotlib.rc_context(STYLE):  # ticks are made while drawing
         figure.savefig(path, dpi=150, metadata={"Software": None})

@@ -5,6 +5,7 @@ tensorboard/
 """
 
 import json
+import re
 import time
 from dataclasses import replace
 from datetime import datetime
@@ -52,7 +53,7 @@ class Run:
 
     @classmethod
     def open(cls, path: "str | Path | Run") -> "Run":
-        """An existing run folder. Raises `UserError` when `path` is none."""
+        """An existing run folder. Raises `UserError` when `path` is not one."""
         run = path if isinstance(path, Run) else cls(path)
         if not run.exists():
             raise UserError(f"{str(run.path)!r} is not a run folder: it has no recipe.yaml. `fer-hf train` makes one.")
@@ -60,12 +61,12 @@ class Run:
 
     @classmethod
     def all(cls, folder: Path) -> "list[Run]":
-        """The runs in `folder`, the one that was started last first."""
+        """The runs in `folder`, the latest first."""
         return [cls(recipe.parent) for recipe in sorted(folder.glob("*/recipe.yaml"), reverse=True)]
 
     @staticmethod
     def new_path(folder: Path) -> Path:
-        """A name for a new run that sorts by time, and that no other has: `runs/<recipe>/20260131-175900`."""
+        """A path in `folder` that does not exist, named after the time: `runs/<recipe>/20260131-175900`."""
         while (path := folder / datetime.now().strftime("%Y%m%d-%H%M%S")).exists():
             time.sleep(0.1)
         return path
@@ -75,13 +76,13 @@ class Run:
         return self.recipe_file.is_file()
 
     def lock(self) -> None:
-        """Keep other processes from writing here until this one ends. Raises `UserError` when one does already."""
+        """Keep other processes from training here until this one ends. Raises `UserError` when one does already."""
         self._lock = lock(self.path / ".lock")
         if self._lock is None:
             raise UserError(f"{self.path} is in use: another process trains there. Wait for it, or stop it.")
 
     def finished_model(self) -> Path:
-        """The folder of the best model. Raises `UserError` when training has not made one yet."""
+        """The folder of the best model. Raises `UserError` when training has not written one yet."""
         if not (self.model / "model.safetensors").is_file():
             raise UserError(f"{self.path} has no model yet: finish its training with `fer-hf train RECIPE --resume`.")
         return self.model
@@ -100,9 +101,11 @@ class Run:
         return json.loads(self.metrics_file.read_text(encoding="utf-8")) if self.metrics_file.is_file() else {}
 
     def update(self, **sections: Any) -> None:
-        """Write sections of `Metrics`, each a record, a mapping of records, or a plain value.
+        """Write sections of metrics.json, whole or not at all.
 
-        Mappings are merged with what is there, one level deep; everything else takes its place.
+        Args:
+            sections: fields of `Metrics`, each a record, a mapping of records, or a plain value. A record or mapping is
+                merged with what the file has, one level deep; any other value replaces it.
         """
         content = self._content()
         for name, value in sections.items():
@@ -116,10 +119,15 @@ class Run:
     # --- evaluations
 
     def evaluation(self, split: str = "test", format: str = "pytorch", tta: str = "none") -> Evaluation:
-        """The figures on a split of the run's own data. Raises `UserError` when it was not evaluated.
+        """The figures on a split of the run's own data, as in `run.evaluation("test").accuracy`.
 
-        Example:
-            `run.evaluation("test").accuracy`
+        Args:
+            split: "train", "validation" or "test".
+            format: "pytorch", "onnx" or "int8".
+            tta: "none", "flip" or "ten_crop".
+
+        Raises:
+            UserError: the split was not evaluated in this way.
         """
         for evaluation in self.metrics.evaluations.values():
             if (evaluation.split, evaluation.format, evaluation.tta) == (split, format, tta) and self.owns(evaluation):
@@ -128,33 +136,45 @@ class Run:
 
     def owns(self, evaluation: Evaluation) -> bool:
         """Whether an evaluation is on the run's own data."""
-        if evaluation.own is not None:
-            return evaluation.own
-        data = self.metrics.data  # an older file: all that is known is the name
-        return data is not None and evaluation.dataset == data.dataset
+        return self.metrics.owns(evaluation)
 
     def evaluation_key(self, name: str, evaluation: Evaluation) -> str:
         """The key of an evaluation in metrics.json, which is also the name of its predictions file.
 
-        It is `<name>-<split>` and what marks the file, such as `fer2013-test-int8`. Other data whose key the run's own
-        data, or data of other content, has or could have, adds the beginning of its hash: nothing is overwritten but
-        figures on the same images.
+        It is `<name>-<split>` and what marks the file, such as `fer2013-test-int8`. Where other data could take the key
+        of the run's own, or has another name or content than the data whose key it is, the beginning of its hash is
+        added: only figures on the same images are ever replaced.
 
         Args:
-            name: the dataset in a form that is fit for a file name.
+            name: the dataset in a form that is fit for a file name (see `file_stem`).
             evaluation: with `content` and `own`.
+
+        Returns:
+            The key; the same one for the same data, split, format and augmentation.
         """
         key = f"{name}-{evaluation.split}{evaluation.files}"
-        metrics = self.metrics
-        there = metrics.evaluations.get(key)
         if evaluation.own:
             return key
-        taken = there is not None and (self.owns(there) or there.content != evaluation.content)
-        own_name = metrics.data is not None and metrics.data.dataset == evaluation.dataset
-        return f"{key}-{(evaluation.content or '')[:8]}" if taken or own_name else key
+        metrics = self.metrics
+        there, data = metrics.evaluations.get(key), metrics.data
+        free = there is None or (
+            (there.dataset, there.content) == (evaluation.dataset, evaluation.content) and not metrics.owns(there)
+        )
+        named_alike = data is not None and name in (data.dataset, file_stem(data.source, data.dataset))
+        return key if free and not named_alike else f"{key}-{(evaluation.content or 'other')[:8]}"
 
     def record(self, name: str, evaluation: Evaluation) -> str:
-        """Write an evaluation to metrics.json; returns its key."""
+        """Write an evaluation to metrics.json; returns its key, see `evaluation_key`."""
         key = self.evaluation_key(name, evaluation)
         self.update(evaluations={key: replace(evaluation, predictions=f"predictions/{key}.parquet")})
         return key
+
+
+def file_stem(source: str | None, dataset: str | None) -> str:
+    """The name of a dataset as files and keys have it; `source` is its kind, such as "fer2013" or "folder".
+
+    Example:
+        >>> file_stem("fer2013", "FER2013"), file_stem("hub", "someone/faces@v2")
+        ('fer2013', 'someone-faces-v2')
+    """
+    return source if source in ("fer2013", "toy") else re.sub(r"[^\w.-]+", "-", dataset or "")

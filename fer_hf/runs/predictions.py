@@ -1,6 +1,6 @@
-"""Predictions are made once and kept: every figure is computed from the Parquet files that are read and written here.
+"""Predictions are made once and kept; all figures are computed from the Parquet files that are read and written here.
 
-Columns: `id`, `label` (a ClassLabel, so that names travel along), `logits`, and whatever attributes the images have.
+Columns: `id`, `label` (a ClassLabel, which keeps the names), `logits`, and the attributes of the images, if any.
 """
 
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ from fer_hf.metrics import Array, classification_metrics
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says of N images with C labels.
+    """The output of a model for N images and C classes.
 
-    `ids` are unique in their split, `labels` `(N,)` the true class ids, `logits` `(N, C)` float64 in the order of
-    `label_names`; `attributes` maps what else is known, such as gender, to N values, None where it is not known.
+    `ids` are unique in their split. `labels` `(N,)` are the true class ids, `logits` `(N, C)` are float64; both are in
+    the order of `label_names`. `attributes` maps each other column, such as gender, to N values, None where unknown.
     """
 
     ids: list[str]
@@ -46,7 +46,7 @@ def write_predictions(path: Path, dataset: Dataset, logits: Array) -> None:
 
     Args:
         path: the Parquet file; its folder is made.
-        dataset: with the columns `id`, `label` and attributes; a column `image` is left out.
+        dataset: with the columns `id`, `label` (a ClassLabel) and attributes; a column `image` is left out.
         logits: `(N, C)`, in the order of the dataset and of its label names.
     """
     label: ClassLabel = dataset.features["label"]
@@ -60,13 +60,10 @@ def write_predictions(path: Path, dataset: Dataset, logits: Array) -> None:
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Read a predictions file.
+    """Read a predictions file, in its order.
 
     Args:
         path: the Parquet file.
-
-    Returns:
-        What it holds, in its order.
 
     Raises:
         UserError: there is no such file, or it holds no predictions.

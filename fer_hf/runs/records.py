@@ -5,7 +5,8 @@ or empty. Writing keeps the keys and their order as they have always been. All f
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
@@ -14,6 +15,8 @@ Record = TypeVar("Record")
 Interval = tuple[float, float]
 PLAIN = "none"
 """The value of `tta` without test-time augmentation."""
+MISSING: Any = None
+"""Default of figures that every evaluation has, so that a file without one of them can be read all the same."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,11 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All figures of one file of a model on one split of a dataset.
+    """All figures of one file of a model (`format`: "pytorch", "onnx" or "int8") on one split of a dataset.
 
-    `content` is a hash of the images and labels, and `own` says whether they are the run's own data; None in files of
-    earlier versions. Intervals are 95 % bootstrap intervals; `log_loss` is in nats; rows of `confusion_matrix` are the
-    true classes.
+    `predictions` is the file they are computed from, relative to the run folder. `content` is a hash of the images and
+    labels, and `own` says whether they are the run's own data; both are None in files of earlier versions. Intervals
+    are 95 % bootstrap intervals; `log_loss` is in nats; a row of `confusion_matrix` is a true class.
     """
 
     dataset: str
@@ -52,17 +55,17 @@ class Evaluation:
     processes: int = 1
     label_names: Sequence[str] = ()
     images: int = 0
-    accuracy: float | None = None
-    balanced_accuracy: float | None = None
-    macro_precision: float | None = None
-    macro_recall: float | None = None
-    macro_f1: float | None = None
-    weighted_precision: float | None = None
-    weighted_recall: float | None = None
-    weighted_f1: float | None = None
-    top_2_accuracy: float | None = None
-    expected_calibration_error: float | None = None
-    log_loss: float | None = None
+    accuracy: float = MISSING
+    balanced_accuracy: float = MISSING
+    macro_precision: float = MISSING
+    macro_recall: float = MISSING
+    macro_f1: float = MISSING
+    weighted_precision: float = MISSING
+    weighted_recall: float = MISSING
+    weighted_f1: float = MISSING
+    top_2_accuracy: float = MISSING
+    expected_calibration_error: float = MISSING
+    log_loss: float = MISSING
     accuracy_ci: Interval | None = None
     macro_f1_ci: Interval | None = None
     per_class: Mapping[str, ClassScores] = field(default_factory=dict)
@@ -78,7 +81,7 @@ class Evaluation:
 
     @property
     def files(self) -> str:
-        """What marks the file and the augmentation in names: `""`, `"-int8"`, `"-flip"`."""
+        """What marks the file and the augmentation in names: `""` for the plain one, `"-int8"`, `"-flip"`."""
         return ("" if self.format == "pytorch" else f"-{self.format}") + ("" if self.tta == PLAIN else f"-{self.tta}")
 
 
@@ -125,7 +128,7 @@ class Epoch:
     """One evaluation during training. The training loss is the mean over the steps since the evaluation before."""
 
     epoch: float
-    step: float = 0
+    step: int = 0
     train_loss: float | None = None
     validation_loss: float | None = None
     accuracy: float | None = None
@@ -140,7 +143,7 @@ class Best:
     metric: str
     value: float
     epoch: float
-    step: float = 0
+    step: int = 0
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,8 @@ class Hub:
 class Metrics:
     """The whole of metrics.json.
 
-    `recipe` is the recipe without paths of this machine, and `environment` what `machine.environment` returns.
+    `recipe` is the recipe without paths of this machine, and `environment` what `machine.environment` returns. The keys
+    of `evaluations` are those of `Run.evaluation_key`, the keys of `export` are formats.
     """
 
     schema_version: int = 1
@@ -218,13 +222,39 @@ class Metrics:
     export: Mapping[str, ExportedFile] = field(default_factory=dict)
     finished: bool = False
 
+    def owns(self, evaluation: Evaluation) -> bool:
+        """Whether an evaluation is on the data that the model was trained on, or on another split of them."""
+        if evaluation.own is not None:
+            return evaluation.own
+        return self.data is not None and evaluation.dataset == self.data.dataset  # all that an older file tells
+
     def __call__(self) -> dict[str, Any]:  # TRANSITION: goes when no caller asks for the plain dict
         return self._raw  # type: ignore[attr-defined]
 
 
+@lru_cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
 def read_record(kind: type[Record], content: Any) -> Record:
-    """A record from plain objects as JSON has them. Raises `pydantic.ValidationError` when a value has a wrong type."""
-    return TypeAdapter(kind).validate_python(content)
+    """A record from plain objects, as JSON has them.
+
+    Args:
+        kind: the dataclass.
+        content: a mapping; keys that the dataclass does not have are passed over.
+
+    Returns:
+        The record, with the records inside of it.
+
+    Raises:
+        pydantic.ValidationError: a value has a wrong type, or one without a default is missing.
+
+    Example:
+        >>> read_record(ClassScores, {"precision": 1, "recall": 0.5, "f1": 0.67, "support": 3, "new": 0})
+        ClassScores(precision=1.0, recall=0.5, f1=0.67, support=3)
+    """
+    return _adapter(kind).validate_python(content)  # type: ignore[arg-type]
 
 
 OPTIONAL = {
@@ -236,13 +266,15 @@ OPTIONAL = {
 
 
 def plain(record: Any) -> Any:
-    """A record, or a mapping of records, as plain objects for JSON."""
+    """A record, a mapping of records, or a plain value as plain objects for JSON.
+
+    Example:
+        >>> plain({"test": Split(images=3)})
+        {'test': {'images': 3, 'per_class': {}}}
+    """
     if isinstance(record, Mapping):
         return {str(name): plain(value) for name, value in record.items()}
-    if not hasattr(record, "__dataclass_fields__"):
+    if not is_dataclass(record) or isinstance(record, type):
         return record
-    content = asdict(record)
-    for name in OPTIONAL.get(type(record), ()):
-        if content[name] in (None, PLAIN):
-            del content[name]
-    return content
+    left_out = OPTIONAL.get(type(record), ())
+    return {k: v for k, v in asdict(record).items() if k not in left_out or v not in (None, PLAIN)}

@@ -1,9 +1,8 @@
 """Rank the likely label errors in the data of a run."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
@@ -14,7 +13,7 @@ from fer_hf.data import Faces
 from fer_hf.data.faces import per_class_counts
 from fer_hf.data.splits import people
 from fer_hf.errors import UserError
-from fer_hf.evaluation.label_errors import COLUMNS, label_errors_in
+from fer_hf.evaluation.label_errors import COLUMNS, LabelError, label_errors_in
 from fer_hf.files import write_csv
 from fer_hf.machine import process_settings_kept
 from fer_hf.models.classifier import load_classifier
@@ -33,9 +32,9 @@ SHOWN = 100
 
 @dataclass(frozen=True)
 class LabelErrors:
-    """The candidates, likeliest first, as rows of `evaluation.label_errors.COLUMNS`; out of how many `images`."""
+    """The candidates, likeliest first, out of how many `images`."""
 
-    rows: list[dict[str, Any]]
+    rows: list[LabelError]
     images: int
     list: Path
     sheet: Path
@@ -69,17 +68,17 @@ def find_label_errors(run: str | Path | Run, split: str = "validation", folds: i
     folder = run.path / "label_errors"
     folder.mkdir(exist_ok=True)
     result = LabelErrors(rows, len(faces.splits[split]), folder / f"{split}.csv", folder / f"{split}.png")
-    write_csv(result.list, COLUMNS, [[row[name] for name in COLUMNS] for row in rows])
+    write_csv(result.list, COLUMNS, map(astuple, rows))
     _draw(rows, faces, split, result.sheet)
     return result
 
 
-def _draw(rows: list[dict[str, Any]], faces: Faces, split: str, path: Path) -> None:
+def _draw(rows: list[LabelError], faces: Faces, split: str, path: Path) -> None:
     """A contact sheet of the likeliest candidates: the given label, then what the model says."""
     data, first = faces.splits[split], rows[:SHOWN]
     place_of = {name: place for place, name in enumerate(data["id"][:])}
-    pictures = data[[place_of[row["id"]] for row in first]]["image"] if first else []
-    captions = [f"{row['label']}\n{row['suggested']} {row['probability']:.0%}" for row in first]
+    pictures = data[[place_of[row.id] for row in first]]["image"] if first else []
+    captions = [f"{row.label}\n{row.suggested} {row.probability:.0%}" for row in first]
     title = f"{faces.dataset}, {split}: given label, then what the model says; the {len(first)} likeliest of"
     contact_sheet(pictures, captions, title=f"{title} {len(rows)}").save(path)
 

@@ -26,7 +26,7 @@ def made(tmp_path_factory):
                 folder / f"{name}-seed={seed}", predicted, TRUE, seed=seed, augment={"rotation": number}, seconds=6000
             )
         save_model(loaded.model, loaded.processor, Run(folder / f"{name}-seed=0").model)
-    run.update_metrics(finished=False)
+    run.update(finished=False)
     return folder
 
 

@@ -1,6 +1,7 @@
 """Runs are grouped, aligned by image and label name, and ranked; what cannot be compared is refused."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -20,7 +21,7 @@ def names_of(runs):
 
 def test_runs_are_found_below_folders_once_and_unfinished_ones_and_folds_are_left_out(tmp_path):
     first = make_run(tmp_path / "study/a-seed=0", TRUE, TRUE)
-    make_run(tmp_path / "study/b-seed=0", TRUE, TRUE).update_metrics(finished=False)
+    make_run(tmp_path / "study/b-seed=0", TRUE, TRUE).update(finished=False)
     make_run(first.path / "folds/1-of-5", TRUE, TRUE)
     found, left_out = find_runs([tmp_path / "study", first.path])
     assert [run.path for run in found] == [first.path]
@@ -68,33 +69,33 @@ def test_rows_hold_means_over_seeds_and_are_ranked(tmp_path):
             predicted = [own if i < count else LABELS[(i + 1) % 3] for i, own in enumerate(TRUE)]
             mixing = {"augment": {"mixup": 0.2}} if name == "good" else {}
             make_run(tmp_path / f"{name}-seed={seed}", predicted, TRUE, seed=seed, seconds=60 + 60 * seed, **mixing)
-    rows, verdict = compare(configurations(find_runs([tmp_path])[0])[0], "test", "accuracy")
-    assert [row["name"] for row in rows] == ["good", "poor"]
-    assert rows[0]["mean"] == pytest.approx(135 / 150)
-    assert rows[0]["std"] == pytest.approx(np.std([140 / 150, 130 / 150], ddof=1))
-    assert rows[0]["low"] < 130 / 150 < 140 / 150 < rows[0]["high"]  # two seeds so far apart say little
-    assert (rows[0]["seeds"], rows[0]["parameters"], rows[0]["megabytes"]) == (2, 250, 0.001)
-    assert rows[0]["train_minutes"] == 1.5
-    assert (rows[0]["dataset"], rows[0]["split"], rows[0]["images"]) == ("toy", "test", 150)
-    assert verdict.startswith("good is better than poor: 45.0 points of accuracy [")
-    assert "150 images, and 2 and 2 seeds" in verdict
+    compared = compare(configurations(find_runs([tmp_path])[0])[0], "test", "accuracy")
+    first = compared.rows[0]
+    assert [row.name for row in compared.rows] == ["good", "poor"]
+    assert first.mean == pytest.approx(135 / 150)
+    assert first.std == pytest.approx(np.std([140 / 150, 130 / 150], ddof=1))
+    assert first.low < 130 / 150 < 140 / 150 < first.high  # two seeds so far apart say little
+    assert (first.seeds, first.parameters, first.megabytes, first.train_minutes) == (2, 250, 0.001, 1.5)
+    assert (first.dataset, first.split, first.images, first.latency_ms) == ("toy", "test", 150, None)
+    assert compared.verdict.startswith("good is better than poor: 45.0 points of accuracy [")
+    assert "150 images, and 2 and 2 seeds" in compared.verdict
 
 
 def test_one_seed_each_has_the_interval_of_its_card_and_says_what_the_test_is_about(tmp_path):
     one = make_run(tmp_path / "one", noisy(TRUE, 0.7, 1), TRUE)
     make_run(tmp_path / "two", noisy(TRUE, 0.69, 2), TRUE, augment={"mixup": 0.2})
-    rows, verdict = compare(configurations(find_runs([tmp_path])[0])[0], "test", "macro_f1")
-    row = next(row for row in rows if row["name"] == "one")
-    evaluation = one.metrics()["evaluations"]["toy-test"]
-    assert [row["low"], row["high"]] == evaluation["macro_f1_ci"]
-    assert (row["mean"], row["std"]) == (evaluation["macro_f1"], None)
-    assert "is not significantly better than" in verdict
-    assert "McNemar" in verdict
-    assert "not about other seeds" in verdict
-    assert all(a["mean"] >= b["mean"] for a, b in pairwise(rows))
-    alone, verdict = compare({"one": [one]}, "test", "balanced_accuracy")  # whose interval the card lacks
-    assert alone[0]["low"] < alone[0]["mean"] < alone[0]["high"]
-    assert verdict == "There is nothing to compare it with."
+    compared = compare(configurations(find_runs([tmp_path])[0])[0], "test", "macro_f1")
+    row = next(row for row in compared.rows if row.name == "one")
+    evaluation = one.metrics.evaluations["toy-test"]
+    assert (row.low, row.high) == evaluation.macro_f1_ci
+    assert (row.mean, row.std) == (evaluation.macro_f1, None)
+    assert "is not significantly better than" in compared.verdict
+    assert "McNemar" in compared.verdict
+    assert "not about other seeds" in compared.verdict
+    assert all(a.mean >= b.mean for a, b in pairwise(compared.rows))
+    alone = compare({"one": [one]}, "test", "balanced_accuracy")  # whose interval the card lacks
+    assert alone.rows[0].low < alone.rows[0].mean < alone.rows[0].high
+    assert alone.verdict == "There is nothing to compare it with."
 
 
 def test_images_are_matched_by_id_and_classes_by_name(tmp_path):
@@ -113,10 +114,10 @@ def test_images_are_matched_by_id_and_classes_by_name(tmp_path):
 
 def test_other_formats_and_test_time_augmentation_do_not_count(tmp_path):
     run = make_run(tmp_path / "a", TRUE, TRUE)
-    plain = run.metrics()["evaluations"]["toy-test"]
-    run.update_metrics(evaluations={"x": plain | {"tta": "flip"}, "y": plain | {"format": "int8"}})
+    plain = run.metrics.evaluations["toy-test"]
+    run.update(evaluations={"x": replace(plain, tta="flip"), "y": replace(plain, format="int8")})
     assert evaluations([run], "test") == [plain]
-    metrics = run.metrics()
+    metrics = json.loads(run.metrics_file.read_text())
     del metrics["evaluations"]["toy-test"]
     run.metrics_file.write_text(json.dumps(metrics))
     with pytest.raises(UserError, match="has no figures on a test split: fer-hf evaluate"):
@@ -146,8 +147,10 @@ def test_what_cannot_be_compared_is_refused_with_what_differs(tmp_path):
 
 def test_the_dataset_that_all_share_is_compared_the_runs_own_first(tmp_path):
     one, two = make_run(tmp_path / "a", TRUE, TRUE, dataset="A"), make_run(tmp_path / "b", TRUE, TRUE, dataset="B")
-    row = two.metrics()["evaluations"]["B-test"]
-    one.update_metrics(evaluations={"B-test": row})
-    assert [found["dataset"] for found in evaluations([one, two], "test")] == ["B", "B"]
-    two.update_metrics(evaluations={"A-test": one.metrics()["evaluations"]["A-test"]})
-    assert [found["dataset"] for found in evaluations([one, two], "test")] == ["A", "A"]
+    one.update(evaluations={"B-test": two.metrics.evaluations["B-test"]})
+    assert [row.dataset for row in evaluations([one, two], "test")] == ["B", "B"]
+    two.update(evaluations={"A-test": one.metrics.evaluations["A-test"]})
+    assert [row.dataset for row in evaluations([one, two], "test")] == ["A", "A"]
+    copy = replace(one.metrics.evaluations["A-test"], own=False, content="other", images=7)
+    one.update(evaluations={"A-test-other": copy})
+    assert [row.images for row in evaluations([one, two], "test")] == [150, 150]

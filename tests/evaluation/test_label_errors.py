@@ -39,9 +39,9 @@ def test_rows_carry_names_and_ids(tmp_path: Path) -> None:
         tmp_path / "p.parquet"
     )
     first = label_errors_in(tmp_path / "p.parquet", "validation")[0]
-    row = int(first["id"].removesuffix(".png"))
+    row = int(first.id.removesuffix(".png"))
     assert row in changed
-    assert tuple(first) == COLUMNS
-    assert (first["split"], first["label"]) == ("validation", names[given[row]])
-    assert first["suggested"] == names[int(probabilities[row].argmax())]
-    assert first["probability"] == round(float(probabilities[row].max()), 4)
+    assert COLUMNS == ("split", "id", "label", "suggested", "probability", "quality")
+    assert (first.split, first.label) == ("validation", names[given[row]])
+    assert first.suggested == names[int(probabilities[row].argmax())]
+    assert first.probability == round(float(probabilities[row].max()), 4)

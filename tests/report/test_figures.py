@@ -1,5 +1,8 @@
 """The figures hold the numbers they were given, can be read at the width of a README, and leave no global state."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import matplotlib
 import numpy as np
 import pytest
@@ -17,36 +20,43 @@ from fer_hf.report.figures import (
     save_figure,
     write_figures,
 )
+from fer_hf.runs.records import Evaluation, Training, read_record
 
 LABELS = ["angry", "disgust", "sur$prise$"]
 COUNTS = [[6, 1, 3], [0, 0, 0], [4, 1000, 6]]
-EVALUATION = {
-    "dataset": "FER2013",
-    "split": "validation",
-    "images": 1020,
-    "macro_f1": 0.4321,
-    "expected_calibration_error": 0.0512,
-    "confusion_matrix": COUNTS,
-    "per_class": {
-        "angry": {"precision": 0.6, "recall": 0.5, "f1": 0.55, "support": 10},
-        "disgust": {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0},
-        "sur$prise$": {"precision": 0.9, "recall": 0.25, "f1": 0.375, "support": 1010},
+EVALUATION = read_record(
+    Evaluation,
+    {
+        "dataset": "FER2013",
+        "split": "validation",
+        "images": 1020,
+        "macro_f1": 0.4321,
+        "expected_calibration_error": 0.0512,
+        "confusion_matrix": COUNTS,
+        "per_class": {
+            "angry": {"precision": 0.6, "recall": 0.5, "f1": 0.55, "support": 10},
+            "disgust": {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0},
+            "sur$prise$": {"precision": 0.9, "recall": 0.25, "f1": 0.375, "support": 1010},
+        },
+        "reliability": [
+            {"confidence": 0.35, "accuracy": 0.4, "count": 20},
+            {"confidence": 0.0, "accuracy": 0.0, "count": 0},
+            {"confidence": 0.75, "accuracy": 0.6, "count": 980},
+            {"confidence": 0.77, "accuracy": 0.7, "count": 20},
+        ],
     },
-    "reliability": [
-        {"confidence": 0.35, "accuracy": 0.4, "count": 20},
-        {"confidence": 0.0, "accuracy": 0.0, "count": 0},
-        {"confidence": 0.75, "accuracy": 0.6, "count": 980},
-        {"confidence": 0.77, "accuracy": 0.7, "count": 20},
-    ],
-}
-TRAINING = {
-    "history": [
-        {"epoch": 1.0, "train_loss": 1.7, "validation_loss": 1.5, "accuracy": 0.41, "macro_f1": 0.35},
-        {"epoch": 2.0, "train_loss": 1.4, "validation_loss": None, "accuracy": 0.5},
-        {"epoch": 3.0, "train_loss": 1.2, "validation_loss": 1.3, "accuracy": 0.55, "macro_f1": 0.5},
-    ],
-    "best": {"metric": "macro_f1", "value": 0.5, "epoch": 3.0, "step": 30},
-}
+)
+TRAINING = read_record(
+    Training,
+    {
+        "history": [
+            {"epoch": 1.0, "train_loss": 1.7, "validation_loss": 1.5, "accuracy": 0.41, "macro_f1": 0.35},
+            {"epoch": 2.0, "train_loss": 1.4, "validation_loss": None, "accuracy": 0.5},
+            {"epoch": 3.0, "train_loss": 1.2, "validation_loss": 1.3, "accuracy": 0.55, "macro_f1": 0.5},
+        ],
+        "best": {"metric": "macro_f1", "value": 0.5, "epoch": 3.0, "step": 30},
+    },
+)
 
 
 def texts(figure):
@@ -67,8 +77,8 @@ def test_per_class_bars_have_the_heights_of_the_scores():
     figure = per_class_figure(EVALUATION, LABELS)
     axes = figure.axes[0]
     heights = [[bar.get_height() for bar in container] for container in axes.containers]
-    scores = [EVALUATION["per_class"][label] for label in LABELS]
-    assert heights == [[score[metric] for score in scores] for metric in ("precision", "recall", "f1")]
+    scores = [EVALUATION.per_class[label] for label in LABELS]
+    assert heights == [[getattr(score, metric) for score in scores] for metric in ("precision", "recall", "f1")]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["angry\n10", "disgust\n0", "sur$prise$\n1,010"]
     assert "macro F1, 43.2%" in texts(figure)
 
@@ -107,7 +117,7 @@ def test_written_files_are_small_and_wide_enough_and_change_no_global_state(tmp_
         assert file.stat().st_size < 250_000
 
 
-@pytest.mark.parametrize("training", [None, {}, {"history": []}])
+@pytest.mark.parametrize("training", [None, Training()])
 def test_without_a_history_there_are_no_curves_not_even_old_ones(tmp_path, training):
     (tmp_path / "learning_curves.png").write_bytes(b"old")
     assert "learning_curves" not in write_figures(tmp_path, EVALUATION, LABELS, training, "FER2013")
@@ -119,14 +129,14 @@ def test_without_a_history_there_are_no_curves_not_even_old_ones(tmp_path, train
 
 
 def test_a_single_epoch_and_a_single_bin_can_be_drawn(tmp_path):
-    evaluation = EVALUATION | {"reliability": EVALUATION["reliability"][:1]}
-    training = {"history": TRAINING["history"][:1]}
+    evaluation = replace(EVALUATION, reliability=EVALUATION.reliability[:1])
+    training = Training(history=TRAINING.history[:1])
     assert len(write_figures(tmp_path, evaluation, LABELS, training, "FER2013")) == 4
 
 
 def configuration(name, mean, latency):
     shared = {"dataset": "FER2013", "split": "test", "images": 3589}
-    return shared | {"name": name, "mean": mean, "low": mean - 0.02, "high": mean + 0.01, "latency_ms": latency}
+    return SimpleNamespace(**shared, name=name, mean=mean, low=mean - 0.02, high=mean + 0.01, latency_ms=latency)
 
 
 def test_accuracy_and_latency_have_intervals_and_a_front_of_what_nothing_faster_beats():
@@ -155,7 +165,7 @@ def test_twenty_configurations_are_numbered_in_the_order_of_the_table(tmp_path):
     axes = figure.axes[0]
     numbers = {text.get_text(): text.xy for text in axes.texts if text.get_text().isdigit()}
     assert len(numbers) == 20
-    assert numbers["3"] == (rows[2]["latency_ms"], rows[2]["mean"])
+    assert numbers["3"] == (rows[2].latency_ms, rows[2].mean)
     save_figure(figure, tmp_path / "compare.png")
     names = next(legend for legend in figure.legends if "20  configuration_19" in texts(legend))
     box = names.get_window_extent()

@@ -3,63 +3,16 @@
 import json
 import re
 
-import numpy as np
 import pytest
 from huggingface_hub import ModelCard
-from sklearn.metrics import precision_recall_fscore_support
+from report_figures import LABELS, evaluation
 
 from fer_hf.errors import UserError
-from fer_hf.report.card import (
-    Markdown,
-    card_text,
-    changes,
-    confusions,
-    duration,
-    findings,
-    fitting,
-    groups,
-    markdown,
-    percent,
-    table,
-    write_report,
-)
+from fer_hf.report.model_card import card_text, write_report
 from fer_hf.runs.folder import Run
+from fer_hf.runs.records import Metrics, read_record
 
-LABELS = ["angry", "happy", "sad"]
 WARNING = "Very probably trained on FER2013's own test images: scores on FER2013 that start from it are inflated."
-
-
-def evaluation(split, model_format, counts, labels=LABELS, dataset="FER2013"):
-    """An evaluation whose figures follow from its confusion matrix."""
-    counts = np.array(counts)
-    true = np.repeat(np.arange(len(labels)), counts.sum(axis=1))
-    predicted = np.concatenate([np.repeat(np.arange(len(labels)), row) for row in counts])
-    scores = precision_recall_fscore_support(true, predicted, zero_division=0)
-    accuracy = float((true == predicted).mean())
-    return {
-        "dataset": dataset,
-        "split": split,
-        "format": model_format,
-        "predictions": f"predictions/{split}.parquet",
-        "images": len(true),
-        "accuracy": accuracy,
-        "accuracy_ci": [accuracy - 0.1, accuracy + 0.1],
-        "balanced_accuracy": float(scores[1][scores[3] > 0].mean()),
-        "macro_f1": float(scores[2].mean()),
-        "macro_f1_ci": [float(scores[2].mean()) - 0.12, float(scores[2].mean()) + 0.12],
-        "top_2_accuracy": 0.925,
-        "expected_calibration_error": 0.0625,
-        "log_loss": 0.7321,
-        "per_class": {
-            label: dict(zip(("precision", "recall", "f1", "support"), (*map(float, s[:3]), int(s[3])), strict=True))
-            for label, s in zip(labels, zip(*scores, strict=True), strict=True)
-        },
-        "confusion_matrix": counts.tolist(),
-        "reliability": [
-            {"confidence": 0.5, "accuracy": 0.5, "count": len(true) // 2},
-            {"confidence": 0.9, "accuracy": 2 * accuracy - 0.5, "count": len(true) // 2},
-        ],
-    }
 
 
 @pytest.fixture
@@ -143,6 +96,10 @@ def metrics():
             "git_commit": None,
         },
     }
+
+
+def card_of(metrics: dict) -> str:
+    return card_text(read_record(Metrics, metrics))
 
 
 @pytest.fixture
@@ -478,7 +435,7 @@ def test_every_image_is_there_and_every_table_lines_up(run):
 def test_metadata_goes_through_the_hubs_own_parser(metrics):
     metrics["data"]["hub_id"] = "someone/fer2013"
     metrics["model"]["base_model"] = "google/vit-base-patch16-224-in21k"
-    data = ModelCard(card_text(metrics)).data
+    data = ModelCard(card_of(metrics)).data
     assert (data.library_name, data.pipeline_tag, data.license) == (
         "transformers",
         "image-classification",
@@ -494,7 +451,7 @@ def test_metadata_goes_through_the_hubs_own_parser(metrics):
 
 def test_a_validation_figure_is_never_called_test(metrics):
     del metrics["evaluations"]["fer2013-test"]
-    text = card_text(metrics)
+    text = card_of(metrics)
     assert "**Accuracy on the validation split of FER2013: 77.5% [67.5, 87.5]**" in text
     assert "> **This is not a test score.**" in text
     assert {result.dataset_split for result in ModelCard(text).data.eval_results} == {"validation"}
@@ -507,22 +464,22 @@ def test_the_test_split_of_the_training_data_comes_first(metrics):
         "fer2013-test-int8": evaluation("test", "int8", [[9, 0, 1], [0, 9, 1], [0, 0, 9]]),
         **metrics["evaluations"],
     }
-    text = card_text(metrics)
+    text = card_of(metrics)
     assert "**Accuracy on the test split of FER2013: 75.0%" in text
     assert re.search(r"\| ck test +\| PyTorch +\| 93.3%", text)
     del metrics["evaluations"]["fer2013-test"]
     metrics["evaluations"].pop("fer2013-validation")
-    text = card_text(metrics)  # now the classes of the headline are those of the other dataset
+    text = card_of(metrics)  # now the classes of the headline are those of the other dataset
     assert "**Accuracy on the test split of ck: 93.3%" in text
     assert "which of 2 facial expressions" in text
 
 
 def test_augmented_figures_are_labelled_and_never_the_main_ones(metrics):
-    plain = card_text(metrics)
+    plain = card_of(metrics)
     flip = evaluation("test", "pytorch", [[10, 0, 0], [0, 20, 0], [0, 1, 9]]) | {"tta": "flip"}
     crops = evaluation("validation", "int8", [[10, 0, 0], [0, 20, 0], [0, 1, 9]]) | {"tta": "ten_crop"}
     metrics["evaluations"] = {"fer2013-test-flip": flip, "fer2013-v": crops, **metrics["evaluations"]}
-    text = card_text(metrics)
+    text = card_of(metrics)
     rows = [
         [cell.strip() for cell in line.split("|")[2:4]] for line in text.splitlines() if line.startswith("| FER2013")
     ]
@@ -538,12 +495,12 @@ def test_augmented_figures_are_labelled_and_never_the_main_ones(metrics):
     assert unlabelled == plain.replace(re.search(r"(?s)\n\| Data .*?\n\n.*?\n", plain)[0], "")
     metrics["evaluations"] = {"fer2013-test-flip": flip}
     with pytest.raises(UserError, match=r"no evaluation of the PyTorch model"):
-        card_text(metrics)
+        card_of(metrics)
 
 
 def test_notes_on_the_base_model_stand_at_the_top(metrics):
     metrics["model"] |= {"base_model": "dima806/facial_emotions_image_detection", "notes": [WARNING]}
-    text = card_text(metrics)
+    text = card_of(metrics)
     assert f"> **Note.** {WARNING}" in text.split("## How to use")[0]
     assert "| `dima806/facial_emotions_image_detection` |" in text
 
@@ -565,7 +522,7 @@ def test_a_model_that_was_only_evaluated(tmp_path, metrics):
 
 def test_drawn_faces_are_said_to_be_drawn(metrics):
     metrics["data"] |= {"source": "toy", "dataset": "toy"}
-    text = card_text(metrics)
+    text = card_of(metrics)
     assert "**Drawn faces only.**" in text
     assert "annotators" not in text
 
@@ -609,10 +566,10 @@ def test_hostile_names_break_neither_metadata_nor_tables_nor_lists(tmp_path, met
 
 
 def test_a_jump_in_the_curves_is_explained(tmp_path, metrics):
-    assert "its figures jump" not in card_text(metrics)
+    assert "its figures jump" not in card_of(metrics)
     metrics["recipe"]["train"]["progressive_sizes"] = [24, 32]
     size = metrics["model"]["image_size"][0]
-    assert f"had 24, then 32 pixels before the model's own {size}, which" in card_text(metrics)
+    assert f"had 24, then 32 pixels before the model's own {size}, which" in card_of(metrics)
 
 
 def test_what_is_missing_is_said_before_anything_is_written(tmp_path, metrics):
@@ -625,53 +582,3 @@ def test_what_is_missing_is_said_before_anything_is_written(tmp_path, metrics):
     with pytest.raises(UserError, match=r"no evaluation of the PyTorch model.*fer-hf evaluate"):
         write_report(run)
     assert not run.model.exists()
-
-
-def test_a_class_without_images_is_neither_weak_nor_worst():
-    without_sad = evaluation("test", "pytorch", [[6, 1, 3], [0, 18, 2], [0, 0, 0]])
-    assert groups(without_sad, LABELS) == {"strong": ["happy (92.3%)"], "moderate": ["angry (75.0%)"], "weak": []}
-    limits = findings(without_sad)["limits"]
-    assert limits[0].startswith("“angry” is recognised worst")
-    assert not any("sad" in sentence for sentence in limits)
-
-
-def test_confusions_are_ranked_by_share_and_need_three_images(metrics):
-    got = confusions({"confusion_matrix": [[50, 30, 20], [2, 1, 0], [0, 4, 6]]}, LABELS)
-    assert [(c["true"], c["predicted"], c["count"], c["share"]) for c in got] == [
-        ("sad", "happy", 4, 0.4),
-        ("angry", "happy", 30, 0.3),
-        ("angry", "sad", 20, 0.2),
-    ]
-
-
-def test_changes_compare_the_same_images_only(metrics):
-    ordered = list(metrics["evaluations"].values())
-    assert [(c["format"], c["points"]) for c in changes(ordered)] == [("ONNX INT8", -5.0), ("ONNX float32", 0.0)]
-    ordered[1]["images"] += 1
-    assert changes(ordered) == []
-
-
-@pytest.mark.parametrize(
-    ("losses", "said"),
-    [
-        ([(1.0, 0.9), (0.8, 0.7), (0.5, 0.8)], "has risen since epoch 2"),
-        ([(1.0, 0.9), (0.8, 0.8), (0.5, 0.7)], "lowest at the last epoch (0.700)"),
-        ([(1.0, 0.9), (0.8, 0.7), (0.5, 0.702)], "has been flat since epoch 2"),
-        ([(1.0, 0.9), (0.8, 0.7), (0.9, 0.8)], "Neither loss has improved since epoch 2"),
-        ([(1.0, 0.9), (0.8, None)], None),
-    ],
-)
-def test_what_the_losses_say(losses, said):
-    history = [{"epoch": float(n + 1), "train_loss": t, "validation_loss": v} for n, (t, v) in enumerate(losses)]
-    sentence = fitting({"history": history})
-    assert (sentence is None) if said is None else (said in sentence)
-
-
-def test_small_formats():
-    assert [duration(s) for s in (45.2, 2340, 7500)] == ["45 s", "39 min", "2 h 5 min"]
-    assert percent(0.6412, [0.625, 0.657]) == "64.1% [62.5, 65.7]"
-    assert percent(None) == "–"
-    assert markdown("cpu_from_scratch, 64.1% (a) 1.5") == "cpu_from_scratch, 64.1% (a) 1.5"
-    assert markdown("_a_ | <b> & `c`") == r"\_a\_ \| &lt;b> &amp; \`c\`"
-    assert markdown(Markdown("**b**")) == "**b**"
-    assert table(["a", "n"], [["x", 1], ["yy", 20]]) == "| a   |   n |\n| --- | --: |\n| x   |   1 |\n| yy  |  20 |"

@@ -1,0 +1,204 @@
+"""What the card says in words: rankings and sentences drawn from the figures of metrics.json, and from nothing else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from fer_hf.errors import UserError
+from fer_hf.metrics import class_balance
+from fer_hf.report.markdown import percent
+from fer_hf.runs.records import Data, Evaluation, Metrics, Training
+
+FORMATS = {"pytorch": "PyTorch", "onnx": "ONNX float32", "int8": "ONNX INT8"}
+SPLITS = ("test", "validation")
+STRONG, WEAK = 0.85, 0.60
+"""F1 above and below which a class is called strong and weak."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an exported file does to accuracy, in percentage points, on the same images."""
+
+    format: str
+    data: str
+    points: float
+    before: Evaluation
+    after: Evaluation
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How many images of one class are taken for another, and which share of the true class they are."""
+
+    true: str
+    predicted: str
+    count: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Sentences on what a model does well and badly."""
+
+    strengths: list[str] = field(default_factory=list)
+    limits: list[str] = field(default_factory=list)
+
+
+def evaluations(metrics: Metrics) -> list[Evaluation]:
+    """All evaluations in the card's order: test, validation, others; the run's own data first; PyTorch, ONNX, INT8.
+
+    One with test-time augmentation follows the plain one.
+    """
+
+    def place(name: str, order: Sequence[str]) -> int:
+        return order.index(name) if name in order else len(order)
+
+    def order(e: Evaluation) -> tuple[int, bool, int, bool, str]:
+        augmented = e.tta != "none"
+        return place(e.split, SPLITS), not metrics.owns(e), place(e.format, [*FORMATS]), augmented, e.tta
+
+    return sorted(metrics.evaluations.values(), key=order)
+
+
+def headline(ordered: Sequence[Evaluation]) -> Evaluation:
+    """The evaluation the card opens with, the first plain one. Raises `UserError` when there is none."""
+    for evaluation in ordered:
+        if evaluation.plain:
+            return evaluation
+    raise UserError(
+        "metrics.json holds no evaluation of the PyTorch model, so there is nothing to report. "
+        "Evaluate it first: fer-hf evaluate RUN --data fer2013:PATH --split test"
+    )
+
+
+def labels_of(evaluation: Evaluation, metrics: Metrics) -> list[str]:
+    """The classes in the order of the confusion matrix: the model's, or fewer when the dataset has fewer."""
+    names = set(metrics.label_names) == set(evaluation.per_class)
+    return list(metrics.label_names if names else evaluation.per_class)
+
+
+def changes(ordered: Sequence[Evaluation]) -> list[Change]:
+    """What ONNX and INT8 change, where PyTorch was evaluated on the same images."""
+    ordered = [e for e in ordered if e.tta == "none"]
+    reference = {(e.dataset, e.split, e.images): e for e in ordered if e.plain}
+    result = []
+    for e in ordered:
+        base = reference.get((e.dataset, e.split, e.images))
+        if base and e is not base and e.format in FORMATS:
+            points = round(100 * (e.accuracy - base.accuracy), 1) + 0.0  # + 0.0: never "-0.0"
+            result.append(Change(FORMATS[e.format], f"{e.dataset} {e.split}", points, base, e))
+    return result
+
+
+def confusions(evaluation: Evaluation, labels: Sequence[str], most: int = 5) -> list[Confusion]:
+    """The largest confusions, by the share of the true class; a pair of classes needs three images to count."""
+    pairs = [
+        Confusion(true, predicted, count, count / sum(row))
+        for true, row in zip(labels, evaluation.confusion_matrix, strict=True)
+        for predicted, count in zip(labels, row, strict=True)
+        if predicted != true and count >= 3
+    ]
+    return sorted(pairs, key=lambda pair: -pair.share)[:most]
+
+
+def findings(evaluation: Evaluation) -> Findings:
+    """Strengths and limits that the figures of one evaluation show."""
+    found = Findings()
+    _compare_with_the_commonest_class(evaluation, found)
+    _compare_classes(evaluation, found)
+    _judge_calibration(evaluation, found)
+    return found
+
+
+def _compare_with_the_commonest_class(evaluation: Evaluation, found: Findings) -> None:
+    commonest = max(evaluation.per_class, key=lambda label: evaluation.per_class[label].support)
+    base = evaluation.per_class[commonest].support / evaluation.images
+    gain = 100 * (evaluation.accuracy - base)
+    (found.strengths if gain > 0 else found.limits).append(
+        f"Accuracy is {abs(gain):.1f} points {'above' if gain > 0 else 'below'} that of always answering "
+        f"“{commonest}”, the commonest class ({percent(base)})."
+    )
+
+
+def _compare_classes(evaluation: Evaluation, found: Findings) -> None:
+    scores = {label: score for label, score in evaluation.per_class.items() if score.support}
+    ranked = sorted(scores, key=lambda label: scores[label].f1)
+    for label, verdict, where in ((ranked[-1], "best", found.strengths), (ranked[0], "worst", found.limits)):
+        s = scores[label]
+        where.append(
+            f"“{label}” is recognised {verdict}: F1 {percent(s.f1)}, precision {percent(s.precision)}, "
+            f"recall {percent(s.recall)}."
+        )
+    top_2 = percent(evaluation.top_2_accuracy)
+    found.strengths.append(f"For {top_2} of the images the true class is one of the two most probable.")
+    missed = [label for label, score in scores.items() if score.recall < 0.5]
+    if missed:
+        found.limits.append(f"Fewer than half of the faces are found in these classes: {', '.join(missed)}.")
+    gap = 100 * (evaluation.accuracy - evaluation.balanced_accuracy)
+    if gap >= 1:
+        found.limits.append(
+            f"Balanced accuracy is {gap:.1f} points below accuracy: rare classes do worse than frequent ones."
+        )
+    few = [f"{label} ({score.support})" for label, score in scores.items() if score.support < 100]
+    if few:
+        found.limits.append(f"Few images, so uncertain figures: {', '.join(few)}.")
+
+
+def _judge_calibration(evaluation: Evaluation, found: Findings) -> None:
+    error, bins = evaluation.expected_calibration_error, evaluation.reliability
+    confidence = sum(b.confidence * b.count for b in bins if b.count) / max(sum(b.count for b in bins), 1)
+    bias = confidence - evaluation.accuracy
+    tendency = "over-confident" if bias > 0.01 else "under-confident" if bias < -0.01 else "off in both directions"
+    (found.strengths if error < 0.05 else found.limits).append(
+        f"Probabilities are {'close to what they claim' if error < 0.05 else tendency}: mean confidence is "
+        f"{percent(confidence)} at an accuracy of {percent(evaluation.accuracy)} "
+        f"(expected calibration error {percent(error)})."
+    )
+
+
+def groups(evaluation: Evaluation, labels: Sequence[str]) -> dict[str, list[str]]:
+    """The classes with images, by F1: `strong` (above 85 %), `moderate` (60 to 85 %), `weak` (below), best first."""
+    scores = {label: evaluation.per_class[label].f1 for label in labels if evaluation.per_class[label].support}
+    result: dict[str, list[str]] = {"strong": [], "moderate": [], "weak": []}
+    for label, f1 in sorted(scores.items(), key=lambda item: -item[1]):
+        result["strong" if f1 > STRONG else "weak" if f1 < WEAK else "moderate"].append(f"{label} ({percent(f1)})")
+    return result
+
+
+def balance(data: Data) -> str | None:
+    """How uneven the training classes are, in sentences; None when fewer than two have images."""
+    train = data.splits.get("train")
+    counts = {label: count for label, count in train.per_class.items() if count} if train else {}
+    if len(counts) < 2:
+        return None
+    classes = class_balance(counts)
+    text = f"The commonest training class ({classes.commonest}) has {classes.ratio:.1f} times the images of the "
+    text += f"rarest ({classes.rarest})."
+    for kind, names, share in (
+        ("Over", classes.over, "more than 1.5 times an even share"),
+        ("Under", classes.under, "less than half of an even share"),
+    ):
+        text += f" {kind}-represented, with {share}: {', '.join(names)}." if names else ""
+    return text
+
+
+def fitting(training: Training) -> str | None:
+    """What the two losses say about over-fitting, in a sentence; None when fewer than two epochs have both."""
+    points = [
+        (epoch.validation_loss, epoch.train_loss, epoch.epoch)
+        for epoch in training.history
+        if epoch.validation_loss is not None and epoch.train_loss is not None
+    ]
+    if len(points) < 2:
+        return None
+    low, last = min(points, key=lambda point: point[0]), points[-1]
+    losses = f"validation {low[0]:.3f} to {last[0]:.3f}, training {low[1]:.3f} to {last[1]:.3f}"
+    if low is last:
+        return f"Validation loss was lowest at the last epoch ({last[0]:.3f}): no sign of over-fitting."
+    if last[1] >= low[1]:
+        return f"Neither loss has improved since epoch {low[2]:g} ({losses})."
+    if last[0] < 1.01 * low[0]:
+        return f"Validation loss has been flat since epoch {low[2]:g} while training loss fell on ({losses})."
+    return (
+        f"Validation loss has risen since epoch {low[2]:g} while training loss kept falling ({losses}): "
+        "the model over-fits from there on."
+    )
