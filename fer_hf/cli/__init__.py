@@ -25,6 +25,7 @@ from fer_hf.cli.recipe import app as recipe
 from fer_hf.cli.report import report
 from fer_hf.cli.study import study
 from fer_hf.cli.train import train
+from fer_hf.console import show_log
 
 INTERRUPTED = 130
 RESUME = "Stopped. A training goes on with the same command and --resume, a study with the same command."
@@ -69,6 +70,7 @@ def main() -> None:
     # What comes with the libraries stays: a quarter of a short command's time went into looking through it for garbage.
     gc.set_threshold(10_000)
     atexit.register(gc.freeze)
+    show_log()
     debug = "--debug" in sys.argv[1:]
     sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
