@@ -1,10 +1,14 @@
-"""What this process runs on: versions, processor and its abilities, memory, the commit of the code."""
+"""What this process runs on: versions, processor, memory, the commit of the code; and its settings, kept as they were."""
 
+import gc
+import logging
 import os
 import platform
 import subprocess
 import sys
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,46 @@ PACKAGES = (
     *("accelerate", "datasets", "evaluate", "fer_hf", "huggingface_hub", "numpy", "onnxruntime", "optimum"),
     *("pillow", "scikit-learn", "timm", "torch", "torchvision", "transformers"),
 )
+
+LOGGERS = (None, "accelerate", "datasets", "fer_hf", "huggingface_hub", "optimum", "torch", "transformers")
+"""Whose levels are kept; None is the root of all loggers."""
+
+
+@contextmanager
+def process_settings_kept() -> Iterator[None]:
+    """Inside, libraries may change settings of this process; at the end they are what they were.
+
+    These are: environment variables, warning filters, levels of loggers, the garbage collector's, and of torch the
+    number of threads and the precision of matrix products. Also a decorator, of functions that users call.
+
+    Example:
+        >>> with process_settings_kept():
+        ...     os.environ["FER_HF_EXAMPLE"] = "1"
+        >>> "FER_HF_EXAMPLE" in os.environ
+        False
+    """
+    import torch
+
+    environ = dict(os.environ)
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    levels, disabled = [(logger.level, logger.propagate) for logger in loggers], logging.root.manager.disable
+    collects, thresholds = gc.isenabled(), gc.get_threshold()
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        for name in os.environ.keys() - environ.keys():
+            del os.environ[name]
+        os.environ.update(environ)
+        for logger, (level, propagates) in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+            logger.propagate = propagates
+        logging.disable(disabled)
+        (gc.enable if collects else gc.disable)()
+        gc.set_threshold(*thresholds)
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)
 
 
 def environment(seed: int | None = None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from fer_hf.errors import UserError
 from fer_hf.recipe.schema import Recipe, Train
 
+GONE = "each model fits on one GPU, and several train it by DDP (accelerate launch --multi_gpu)."
 # Fields of TrainingArguments that a recipe may not set, and what to do instead.
 SET_BY_US = {
     "output_dir": "The run folder decides it: use --output.",
@@ -28,7 +29,7 @@ SET_BY_US = {
     "greater_is_better": "train.metric_for_best_model decides it.",
     "remove_unused_columns": "The transforms need all columns.",
     "label_names": "Labels come from data.label_set.",
-    "deepspeed": "Use train.fsdp, which shards a model too.",
+    "deepspeed": f"Models are not sharded here: {GONE}",
     "group_by_length": "Images have no length.",
     "dataloader_drop_last": "It would drop validation images too.",
     **dict.fromkeys(("torch_compile_backend", "torch_compile_mode"), "Use train.torch_compile."),
@@ -36,6 +37,10 @@ SET_BY_US = {
     **dict.fromkeys(("ignore_data_skip", "restore_callback_states_from_checkpoint"), "A resume is exact."),
     **dict.fromkeys(("prediction_loss_only", "batch_eval_metrics"), "The metrics need all predictions at once."),
 }
+
+# Keys of `train` that are gone, with the value that asked for nothing, as recipe.yaml of earlier runs has it: such a
+# value is dropped when a file is read.
+RETIRED = {"fsdp": False, "ddp_comm_hook": "none", "torch_compile": "auto"}
 
 
 class _Loader(yaml.SafeLoader):
@@ -115,6 +120,8 @@ def _read(path: Path, heirs: tuple[Path, ...] = ()) -> tuple[dict[str, Any], dic
     content = parse_yaml(text, str(path)) or {}
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}; a recipe is a mapping of sections.")
+    if isinstance(train := content.get("train"), dict):
+        content["train"] = {key: value for key, value in train.items() if RETIRED.get(key, ...) != value}
     origin = {key: f"{path}, line {line}" for key, line in _lines(yaml.compose(text, Loader=_Loader)).items()}
     if "extends" not in content:
         return content, origin
@@ -202,6 +209,8 @@ def _check_passed_through(train: Train, origin: str, places: dict[str, str]) -> 
     types = get_type_hints(TrainingArguments)
     for key, value in train.passed_through.items():
         place = f" ({places[f'train.{key}']})" if f"train.{key}" in places else ""
+        if key in RETIRED or key.startswith("fsdp_"):
+            raise UserError(f"{origin}:\n  train.{key} is gone: {GONE}{place}")
         if key in SET_BY_US or key.startswith(("hub_", "push_to_hub")):
             raise UserError(
                 f"{origin}:\n  train.{key} is set by fer_hf. {SET_BY_US.get(key, 'Use `fer-hf push`.')}{place}"

@@ -195,14 +195,9 @@ class Train(Section):
     has that; not with `tf32: false`, a field of TrainingArguments."""
     channels_last: bool = True
     """Memory format of the convolutions; up to 1.6 times faster, same results."""
-    torch_compile: bool | Literal["auto"] = "auto"
-    """Compile the network with `torch.compile`. `auto`: on GPUs, where training is estimated to be so long that it
-    repays the minutes that compiling takes; the terminal says so."""
+    torch_compile: bool = False
+    """Compile the network with `torch.compile`: minutes at the beginning, which long trainings on a GPU repay."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
-    fsdp: bool = False
-    """Shard weights, gradients and optimiser among several GPUs (FSDP 2), for models that one cannot hold."""
-    ddp_comm_hook: Literal["none", "fp16", "bf16"] = "none"
-    """Compress gradients between processes to 16 bits: half of what a slow network carries, and rounded."""
     save_steps: Annotated[int, Field(ge=1)] = 100
     """Optimiser steps between checkpoints; there is one after each evaluation as well."""
     save_total_limit: Annotated[int, Field(ge=1)] | None = 3
@@ -327,9 +322,6 @@ class Recipe(Section):
             if epochs < len(sizes) + 1:
                 why = f"{len(sizes)} sizes, and the model's own, for {epochs:g} epochs: each needs one"
                 yield "train.progressive_sizes", why
-        not_sharded = ("stages", "sam_rho", "ema_decay", "ddp_comm_hook", "auto_find_batch_size", "torch_compile")
-        if train.fsdp and any(getattr(train, key) not in (False, [], "none", "auto") for key in not_sharded):
-            yield "train.fsdp", f"does not go with {', '.join(not_sharded[:-1])} and {not_sharded[-1]}: leave them out"
         if train.sam_adaptive and not train.sam_rho:
             yield "train.sam_adaptive", "needs a radius: set train.sam_rho"
 

@@ -31,18 +31,19 @@ class WeightAverage(TrainerCallback):
 
     @contextmanager
     def in_place_of(self, model: nn.Module) -> Iterator[None]:
-        """Inside, `model` has the averaged weights; at the end exactly its own again."""
-        own = {name: value.clone() for name, value in model.state_dict().items()}
+        """Inside, `model` has the averaged weights; at the end exactly those from before again."""
+        before = {name: value.clone() for name, value in model.state_dict().items()}
         model.load_state_dict(self.state_dict())
         try:
             yield
         finally:
-            model.load_state_dict(own)
+            model.load_state_dict(before)
 
     def state_dict(self) -> dict[str, Any]:
         """The averaged weights by name: what a checkpoint keeps in `FILE`."""
         return self.average.module.state_dict()
 
     def load(self, checkpoint: Path, device: torch.device) -> None:
+        """Go on from the average in a checkpoint."""
         self.average.to(device)
         self.average.module.load_state_dict(torch.load(checkpoint / FILE, map_location=device, weights_only=True))

@@ -1,28 +1,33 @@
-"""The batch that fits: found by trying, before the first step, and made up for by accumulation."""
+"""The batch that fits: looked for before the first step, and made up for by accumulation."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import cast
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-from fer_hf.console import console
 from fer_hf.errors import UserError
+from fer_hf.images.batches import FaceDataset
 from fer_hf.training.sam import running_statistics_kept
+from fer_hf.training.trainer import FerTrainer
+
+logger = logging.getLogger(__name__)
 
 
-def batch_that_fits(trainer: Any) -> int:
-    """The largest part of a trainer's batch that fits into memory, of all processes; the trainer has been used up."""
+def batch_that_fits(trainer: FerTrainer) -> int:
+    """The largest part of a trainer's batch that fits into the memory of all processes.
+
+    Train with another trainer afterwards: the attempts leave random numbers and gradients of their own.
+    """
     wanted = trainer.args.per_device_train_batch_size
-    found = torch.tensor(largest_that_fits(wanted, partial(try_step, trainer)), device=trainer.args.device)
-    size = int(trainer.accelerator.gather(found).min())
+    largest = torch.tensor(largest_that_fits(wanted, partial(try_step, trainer)), device=trainer.args.device)
+    size = int(trainer.accelerator.gather(largest).min())
     if size < wanted and trainer.is_world_process_zero():
-        console.print(
-            f"  {wanted} images do not fit into memory: batches of {size}, {wanted // size} of them for one",
-            style="yellow",
-        )
+        message = "  %s images do not fit into memory: batches of %s, %s of them for one"
+        logger.warning(message, wanted, size, wanted // size)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()  # what is reported is the training's
     return size
@@ -39,14 +44,14 @@ def memory_explained(advice: Callable[[], str]) -> Iterator[None]:
         raise
 
 
-def what_to_lower(trainer: Any) -> str:
+def what_to_lower(trainer: FerTrainer) -> str:
     """After "Out of memory ", for who trains or evaluates with this trainer."""
     size, what = trainer.args.per_device_eval_batch_size, "lower train.per_device_eval_batch_size"
     if trainer.model.training:
         size, what = trainer.args.per_device_train_batch_size, "lower train.per_device_train_batch_size"
-        if size > 1 and not trainer.is_fsdp_enabled:
+        if size > 1:
             what += ", or set train.auto_find_batch_size=true, which accumulates smaller batches"
-    height, width = trainer.eval_transform.spec.size
+    height, width = trainer.parts.eval_transform.spec.size
     images = f"{size} images of {height} x {width} pixels"
     return f"with {images} at once: {what}. A smaller model.image_size needs less, too."
 
@@ -67,7 +72,7 @@ def largest_that_fits(size: int, attempt: Callable[[int], None]) -> int:
     raise AssertionError(size)
 
 
-def try_step(trainer: Any, size: int) -> None:
+def try_step(trainer: FerTrainer, size: int) -> None:
     """Use the memory that a step with `size` images uses, and leave the model as it was.
 
     Forward and backward on the first images, beside what the optimiser keeps (two numbers for each weight, as Adam
@@ -75,12 +80,12 @@ def try_step(trainer: Any, size: int) -> None:
     """
     model = trainer.model
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    copies = 2 + 3 * bool(trainer.sam_rho) + (trainer.args.world_size > 1)
+    copies = 2 + 3 * bool(trainer.parts.sam_rho) + (trainer.args.world_size > 1)
     trainer.state.epoch = trainer.args.num_train_epochs  # when images are as large as they become
     with running_statistics_kept(model):
         reserved = [torch.empty_like(parameter) for parameter in learning for _ in range(copies)]
         model.train()
-        inputs = trainer._prepare_inputs(trainer.train_dataset.__getitems__(range(size)))
+        inputs = trainer.prepare_batch(cast(FaceDataset, trainer.train_dataset).__getitems__(range(size)))
         with trainer.accelerator.autocast():
             loss = trainer.compute_loss(model, inputs)
         loss.backward()

@@ -1,17 +1,22 @@
 """Trainer callbacks: when checkpoints are due, how long training took, and what the terminal shows."""
 
+import logging
 import signal
 import time
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
+from fer_hf.console import console, progress_shown
 from fer_hf.errors import TerminatedError
-from fer_hf.training.launch import PATIENCE
+from fer_hf.training.launch import PROCESS_TIMEOUT
+
+LINE_EVERY = 60.0
+"""Seconds between two lines of progress where there is no terminal."""
+logger = logging.getLogger(__name__)
 
 
 class ExactResume(TrainerCallback):
@@ -54,7 +59,7 @@ class SaveOnSigterm(TrainerCallback):
 
         self._before = signal.signal(signal.SIGTERM, receive)
         if args.world_size > 1:  # a group that talks among CPUs: GPUs would first have to end the step
-            self._group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+            self._group = torch.distributed.new_group(backend="gloo", timeout=PROCESS_TIMEOUT)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.agreed = self.received
@@ -85,7 +90,15 @@ class Clock(TrainerCallback, ExportableState):
         self.resumed_at_steps: list[int] = []
         self._start = self._mark = 0.0
 
+    @classmethod
+    def restored(cls, state: Any) -> "Clock":
+        """The clock of a training that had ended, from the state in its last checkpoint."""
+        clock = cls()
+        vars(clock).update(state.stateful_callbacks["Clock"]["attributes"])
+        return clock
+
     def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps; the Trainer restores it on a resume."""
         now = time.monotonic()
         return {
             "args": {},
@@ -114,10 +127,13 @@ class Clock(TrainerCallback, ExportableState):
 
 
 class ProgressLine(TrainerCallback):
-    """A bar with epoch, step, loss, images/s and time left, and a line for each evaluation."""
+    """A bar with epoch, step, loss, images/s and time left, and a line in the log for each evaluation.
 
-    def __init__(self, console: Console, images_per_step: int):
-        self.console, self.images_per_step = console, images_per_step
+    Where stderr is no terminal, the log gets a line of progress each minute instead of the bar.
+    """
+
+    def __init__(self, images_per_step: int):
+        self.images_per_step = images_per_step
         self.loss = float("nan")
         self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
@@ -130,34 +146,36 @@ class ProgressLine(TrainerCallback):
         )
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.first, self.began, self.header = state.global_step, time.monotonic(), False
-        if self.console.is_terminal:
+        self.first, self.began, self.has_header = state.global_step, time.monotonic(), False
+        self.next_line = self.began + LINE_EVERY
+        if console.is_terminal and progress_shown():
             self.bar.start()
         self.task = self.bar.add_task(
             "", total=state.max_steps, completed=state.global_step, epoch="1", loss="...", rate="..."
         )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.bar.update(
-            self.task,
-            completed=state.global_step,
-            epoch=f"{state.epoch:.1f}/{state.num_train_epochs:g}",
-            loss=f"{self.loss:.3f}",
-            rate=f"{self._rate(state):.0f}",
-        )
+        values: dict[str, Any] = {"epoch": f"{state.epoch:.1f}/{state.num_train_epochs:g}", "loss": f"{self.loss:.3f}"}
+        values["rate"] = f"{self._rate(state):.0f}"
+        self.bar.update(self.task, completed=state.global_step, **values)
+        if not console.is_terminal and progress_shown() and time.monotonic() > self.next_line:
+            self.next_line = time.monotonic() + LINE_EVERY
+            line = "  step {step} of {total}, epoch {epoch}: loss {loss}, {rate} images/s"
+            logger.info(line.format(step=state.global_step, total=state.max_steps, **values))
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.loss = kwargs["logs"].get("loss", self.loss)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         metrics = kwargs["metrics"]
-        if not self.header:
+        if not self.has_header:
             header = "epoch   step   train loss   validation loss   accuracy   macro F1   images/s"
-            self.console.print(header, style="bold")
-            self.header = True
-        self.console.print(
+            logger.info(header, extra={"style": "bold"})
+            self.has_header = True
+        logger.info(
             f"{state.epoch:5.1f} {state.global_step:6d} {self.loss:12.4f} {metrics['eval_loss']:17.4f}"
             f" {metrics['eval_accuracy']:10.1%} {metrics['eval_macro_f1']:10.1%} {self._rate(state):10.0f}",
+            extra={"style": ""},
         )
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -169,4 +187,5 @@ class ProgressLine(TrainerCallback):
             self.bar.stop()
 
     def _rate(self, state: Any) -> float:
+        """Images per second since training began, or was resumed."""
         return (state.global_step - self.first) * self.images_per_step / max(time.monotonic() - self.began, 1e-9)

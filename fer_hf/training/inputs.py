@@ -30,8 +30,8 @@ def batches(recipe: Recipe, data: Dataset, spec: ImageSpec, training: bool = Fal
     if array is None:
         return FaceDataset(data, soft)
     pixels, device = torch.from_numpy(array), processes().device
-    elsewhere = {"use_cpu", "dataloader_num_workers"} & {k for k, v in recipe.train.passed_through.items() if v}
-    if device.type == "cuda" and not elsewhere and array.nbytes <= torch.cuda.mem_get_info(device)[0] // 4:
+    needed_on_cpu = any(recipe.train.passed_through.get(key) for key in ("use_cpu", "dataloader_num_workers"))
+    if device.type == "cuda" and not needed_on_cpu and array.nbytes <= torch.cuda.mem_get_info(device)[0] // 4:
         pixels = pixels.to(device)
     return FaceDataset(data, soft, pixels)
 
@@ -39,6 +39,12 @@ def batches(recipe: Recipe, data: Dataset, spec: ImageSpec, training: bool = Fal
 def train_transform(
     augment: Augment, train: Train, spec: ImageSpec, num_samples: int, seed: int
 ) -> TrainTransform | None:
+    """The augmentation of a stage, whose images grow over its epochs as `train` says; None without any.
+
+    Args:
+        num_samples: the number of training images.
+        seed: of what is drawn for them.
+    """
     if not augment.enabled:
         return None
     smaller = train.progressive_sizes
@@ -49,13 +55,18 @@ def train_transform(
 
 
 @torch.no_grad()
-def check_sizes(recipe: Recipe, model: nn.Module, own: tuple[int, int]) -> None:
-    """Refuse sizes of training images that are not below the model's own, or that it cannot take, such as a ViT any."""
+def check_sizes(recipe: Recipe, model: nn.Module, size: tuple[int, int]) -> None:
+    """Raise `UserError` for progressive sizes that are not below the model's `size`, or that it cannot take.
+
+    A ViT takes no other size than its own.
+    """
     key = f"train.progressive_sizes ({recipe.where('train.progressive_sizes')})"
-    for size in recipe.train.progressive_sizes:
-        if size >= min(own):
-            raise UserError(f"{key}: {size} is not below the {own[0]} x {own[1]} pixels of the model, which come last.")
+    for edge in recipe.train.progressive_sizes:
+        if edge >= min(size):
+            raise UserError(
+                f"{key}: {edge} is not below the {size[0]} x {size[1]} pixels of the model, which come last."
+            )
         try:
-            model.eval()(pixel_values=torch.zeros(1, 3, size, size))
+            model.eval()(pixel_values=torch.zeros(1, 3, edge, edge))
         except (RuntimeError, ValueError, AssertionError) as error:
-            raise UserError(f"{key}: {recipe.model.name} takes no images of {size} pixels: {error}") from error
+            raise UserError(f"{key}: {recipe.model.name} takes no images of {edge} pixels: {error}") from error

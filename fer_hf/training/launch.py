@@ -9,7 +9,7 @@ from datetime import timedelta
 import torch
 from accelerate import PartialState
 
-PATIENCE = timedelta(hours=6)
+PROCESS_TIMEOUT = timedelta(hours=6)
 """How long processes wait for one another."""
 
 
@@ -20,7 +20,7 @@ def processes() -> PartialState:
     told, or each of them believes to be alone. The others may wait long while the main process reads or checks data.
     """
     asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-    return PartialState(cpu=asked or not torch.accelerator.is_available(), timeout=PATIENCE)
+    return PartialState(cpu=asked or not torch.accelerator.is_available(), timeout=PROCESS_TIMEOUT)
 
 
 @contextmanager

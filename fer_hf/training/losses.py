@@ -3,10 +3,37 @@
 Targets are hard, int64 `(B,)`, or soft, float `(B, C)` rows that sum to 1. Losses are means over the batch, in nats.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TrainLoss:
+    """The loss of a training batch: `classification_loss`, and a share of `distillation_loss` where a teacher is heard.
+
+    Example:
+        >>> loss = TrainLoss(label_smoothing=0.1)
+        >>> round(loss(torch.tensor([[2.0, 0.0]]), torch.tensor([0])).item(), 3)
+        0.227
+    """
+
+    weight: Tensor | None = None
+    label_smoothing: float = 0.0
+    focal_gamma: float = 0.0
+    teacher_weight: float = 0.5
+    temperature: float = 4.0
+
+    def __call__(self, logits: Tensor, targets: Tensor, teacher_logits: Tensor | None = None) -> Tensor:
+        """The mean over the batch; `logits` and `teacher_logits` are float `(B, C)`."""
+        loss = classification_loss(logits, targets, self.weight, self.label_smoothing, self.focal_gamma)
+        if teacher_logits is None:
+            return loss
+        distance = distillation_loss(logits, teacher_logits, self.temperature)
+        return (1 - self.teacher_weight) * loss + self.teacher_weight * distance
 
 
 def classification_loss(
@@ -26,8 +53,8 @@ def classification_loss(
     """
     if not focal_gamma:
         return F.cross_entropy(logits, targets, weight=weight, label_smoothing=label_smoothing)
-    own = F.log_softmax(logits, dim=1).gather(1, targets[:, None])[:, 0]
-    per_image = -((1 - own.exp()).clamp(min=1e-6) ** focal_gamma) * own  # the slope at 0 may be infinite
+    log_p = F.log_softmax(logits, dim=1).gather(1, targets[:, None])[:, 0]
+    per_image = -((1 - log_p.exp()).clamp(min=1e-6) ** focal_gamma) * log_p  # the slope at 0 may be infinite
     if weight is None:
         return per_image.mean()
     return (weight[targets] * per_image).sum() / weight[targets].sum()

@@ -100,15 +100,4 @@ def _is_in(name: str, part: str) -> bool:
 def frozen_batch_norms(model: nn.Module) -> list[nn.Module]:
     """Batch norms that do not learn: their running statistics must not change either."""
     norms = [(module, list(module.parameters())) for module in model.modules() if isinstance(module, _BatchNorm)]
-    return [norm for norm, own in norms if own and not any(p.requires_grad for p in own)]
-
-
-def name_blocks(model: PreTrainedModel) -> None:
-    """Tell FSDP what to shard block by block: the longest row of modules of one class.
-
-    A timm model in transformers names none, and has in transformers 4.57 input embeddings that nobody can get.
-    """
-    rows = [row for row in model.modules() if isinstance(row, (nn.Sequential, nn.ModuleList))]
-    alike = [row for row in rows if len({type(part) for part in row}) == 1]
-    model._no_split_modules = [type(row[0]).__name__ for row in sorted(alike, key=len)[-1:]]
-    vars(model)["get_input_embeddings"] = lambda: None
+    return [norm for norm, weights in norms if weights and not any(p.requires_grad for p in weights)]

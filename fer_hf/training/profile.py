@@ -10,12 +10,13 @@ from transformers import TrainerCallback
 
 PARTS = {
     "get_batch_samples": "data",
-    "_prepare_inputs": "augmentation",
+    "prepare_batch": "augmentation",
     "compute_loss": "forward",
-    "_save_checkpoint": "checkpoint",
+    "save_checkpoint": "checkpoint",
     "log": "logging",
     "evaluate": "evaluation",
 }
+"""Methods of a `HookedTrainer`, and what their time is booked on; a plain `Trainer` has most of them."""
 
 
 class Profile(TrainerCallback):
@@ -31,7 +32,8 @@ class Profile(TrainerCallback):
         self._open: list[str] = []
         self._mark = 0.0
         for method, part in PARTS.items():
-            setattr(trainer, method, self._timed(part, getattr(trainer, method)))
+            if hasattr(trainer, method):
+                setattr(trainer, method, self._timed(part, getattr(trainer, method)))
         trainer.accelerator.backward = self._timed("backward", trainer.accelerator.backward)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

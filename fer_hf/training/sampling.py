@@ -22,6 +22,7 @@ class ClassBalancedSampler(Sampler[int]):
         return len(self.probabilities)
 
     def set_epoch(self, epoch: int) -> None:
+        """Choose the draw: the Trainer, and accelerate, call this before each epoch."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:

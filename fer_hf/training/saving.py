@@ -1,7 +1,7 @@
 """A `Trainer` whose checkpoints are whole or not there at all, and cost training little time; it keeps the best model.
 
-- The Trainer writes a checkpoint into a staging folder. What is large it only copies: the copies are written, and the
-  folder sealed and renamed into place, by a thread, while training goes on. One checkpoint at a time.
+- The Trainer writes a checkpoint into a staging folder. What is large it only copies: a thread writes the copies, seals
+  the folder and renames it into place while training goes on. One checkpoint at a time.
 - The best model is written aside, then renamed file by file.
 """
 
@@ -16,8 +16,7 @@ from typing import Any, cast
 import torch
 from accelerate.utils import recursively_apply
 from torch import nn
-from transformers import Trainer
-from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
+from transformers import PreTrainedModel, TrainingArguments
 
 from fer_hf.errors import FerError, TerminatedError
 from fer_hf.files import move_into_place
@@ -25,6 +24,8 @@ from fer_hf.models.load import save_model
 from fer_hf.training.averaging import FILE as AVERAGE
 from fer_hf.training.averaging import WeightAverage
 from fer_hf.training.checkpoints import STAGING, publish
+from fer_hf.training.hooks import OPTIMIZER_FILE, SCHEDULER_FILE, HookedTrainer
+from fer_hf.training.parts import TrainerParts
 
 
 def on_cpu(state: Any) -> Any:
@@ -32,21 +33,16 @@ def on_cpu(state: Any) -> Any:
     return recursively_apply(lambda tensor: tensor.detach().to("cpu", copy=True), state)
 
 
-class SavingTrainer(Trainer):
-    """Args beyond the Trainer's own.
-
-    Args:
-        processor: saved beside the best model.
-        best_model: folder of the best model's config and weights; `_keep_best` writes them.
-    """
+class SavingTrainer(HookedTrainer):
+    """A trainer that saves as the module says. `settings` are other arguments of `Trainer`."""
 
     average: WeightAverage | None = None
     """Saved in checkpoints, too."""
 
-    def __init__(self, *args: Any, processor: Any, best_model: Path, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.processor, self.best_model = processor, best_model
-        self._aside = best_model.with_name(f".{best_model.name}")  # where the best model is written first
+    def __init__(self, model: PreTrainedModel, args: TrainingArguments, parts: TrainerParts, **settings: Any):
+        super().__init__(model, args, **settings)
+        self.parts = parts
+        self._aside = parts.best_model.with_name(f".{parts.best_model.name}")  # where the best model is written first
         self._staging = Path(str(self.args.output_dir)) / STAGING  # and checkpoints
         self._writer = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
@@ -56,23 +52,22 @@ class SavingTrainer(Trainer):
         """The Trainer's; when it returns, or fails, what it has saved is in its place."""
         try:
             return super().train(*args, **kwargs)
-        except TerminatedError:  # a launcher kills the others soon after the first has ended
+        except TerminatedError:  # a launcher kills the other processes soon after the first has ended
             self.finish_saving()
             self.accelerator.wait_for_everyone()
             raise
         finally:
             self.finish_saving()
 
-    def _keep_best(self) -> None:
+    def keep_best(self) -> None:
         """Write the model aside, then rename file by file, the weights last."""
-        weights = self.accelerator.get_state_dict(self.model) if self.is_fsdp_enabled else None  # from all processes
         if not self.args.should_save:
             return
         try:
-            save_model(self.accelerator.unwrap_model(self.model), self.processor, self._aside, weights)
-            self.best_model.mkdir(exist_ok=True)
+            save_model(self.accelerator.unwrap_model(self.model), self.parts.processor, self._aside)
+            self.parts.best_model.mkdir(exist_ok=True)
             for path in sorted(self._aside.iterdir(), key=lambda p: p.suffix == ".safetensors"):
-                move_into_place(path, self.best_model / path.name)
+                move_into_place(path, self.parts.best_model / path.name)
         except Exception as error:
             raise self._not_saved("the best model", error) from error
         finally:
@@ -85,16 +80,11 @@ class SavingTrainer(Trainer):
             shutil.rmtree(self._staging, ignore_errors=True)
         self.accelerator.wait_for_everyone()
 
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """The Trainer's, without its search for the checkpoint of the best step: ours lies in `best_model`."""
-        is_best = super()._determine_best_metric(metrics, trial)
-        self.state.best_global_step = None
-        return is_best
-
-    def _get_output_dir(self, trial: Any) -> str:
+    def checkpoint_folder(self, trial: Any) -> str:
+        """The staging folder."""
         return str(self._staging)
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+    def save_checkpoint(self, model: Any, trial: Any) -> None:
         """The Trainer's, into a staging folder that is sealed and renamed into place.
 
         What is large is copied now, and written while training goes on, one checkpoint at a time.
@@ -104,11 +94,11 @@ class SavingTrainer(Trainer):
         staged = self._staging / f"checkpoint-{self.state.global_step}"
         self._to_write = to_write = []
         try:
-            super()._save_checkpoint(model, trial)
+            super().save_checkpoint(model, trial)
             if self.average and self.args.should_save:
                 to_write.append(partial(torch.save, on_cpu(self.average.state_dict()), staged / AVERAGE))
         except Exception as error:
-            raise self._not_saved(f"checkpoint-{self.state.global_step}", error) from error
+            raise self._not_saved(staged.name, error) from error
         finally:
             self._to_write = None
         self.accelerator.wait_for_everyone()  # every process has written its random state
@@ -121,21 +111,22 @@ class SavingTrainer(Trainer):
         if self.args.should_save:
             self._writing = self._writer.submit(write)
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+    def save_weights(self, folder: str | None = None, state_dict: Any = None) -> None:
         """The Trainer's; of a checkpoint, later, and of the weights as they are now."""
-        if self._to_write is None or self.is_fsdp_enabled:  # which is written by all processes together
-            return super()._save(output_dir, state_dict)
-        os.makedirs(str(output_dir), exist_ok=True)
-        self._to_write.append(partial(super()._save, output_dir, on_cpu(cast(nn.Module, self.model).state_dict())))
+        if self._to_write is None:
+            return super().save_weights(folder, state_dict)
+        os.makedirs(str(folder), exist_ok=True)
+        weights = on_cpu(cast(nn.Module, self.model).state_dict())
+        self._to_write.append(partial(super().save_weights, folder, weights))
 
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+    def save_optimizer(self, folder: str) -> None:
         """The Trainer's; later, and as they are now."""
-        if self._to_write is None or self.is_fsdp_enabled:
-            return super()._save_optimizer_and_scheduler(output_dir)
+        if self._to_write is None:
+            return super().save_optimizer(folder)
         if self.args.should_save:
-            parts: dict[str, Any] = {OPTIMIZER_NAME: self.optimizer, SCHEDULER_NAME: self.lr_scheduler}
-            for name, part in parts.items():
-                self._to_write.append(partial(torch.save, on_cpu(part.state_dict()), os.path.join(output_dir, name)))
+            for name, part in ((OPTIMIZER_FILE, self.optimizer), (SCHEDULER_FILE, self.lr_scheduler)):
+                state = on_cpu(cast(Any, part).state_dict())
+                self._to_write.append(partial(torch.save, state, os.path.join(folder, name)))
 
     def finish_saving(self) -> None:
         """Wait until the last checkpoint is in its place."""
@@ -151,6 +142,7 @@ class SavingTrainer(Trainer):
                     shutil.rmtree(self._staging, ignore_errors=True)
 
     def _not_saved(self, what: str, error: Exception) -> FerError:
+        """The error for something that could not be written."""
         return FerError(
             f"{what} could not be written to {self.args.output_dir}: {error}. Earlier checkpoints are untouched: "
             "free some space or mend the permissions, then run the same command with --resume."

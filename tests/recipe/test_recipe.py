@@ -68,6 +68,9 @@ def test_overrides(tmp_path):
         ("train.output_dir=x", "The run folder decides it"),
         ("train.eval_strategy=no", "one evaluation after each epoch"),
         ("train.torch_compile_mode=default", "Use train.torch_compile"),
+        ("train.torch_compile=auto", "valid boolean"),
+        ("train.fsdp=false", "train.fsdp is gone"),
+        ("train.deepspeed=x.json", "Models are not sharded here"),
         ("train.hub_token=hf_x", "Use `fer-hf push`"),
         ("train.dataloader_num_workers=two", "it is 'two'"),
         ("train.max_steps=many", "it is 'many'"),
@@ -104,7 +107,8 @@ def test_mistakes_are_named(tmp_path, override, message):
             "loss:\n  class_weights: balanced\ntrain:\n  sampling: class_balanced\n",
             "choose it or loss.class_weights (PATH, line 4)",
         ),
-        ("train:\n  ema_decay: 0.9\n  fsdp: true\n", "leave them out (PATH, line 3)"),
+        ("train:\n  ema_decay: 0.9\n  fsdp: true\n", "train.fsdp is gone: each model fits on one GPU"),
+        ("train:\n  ddp_comm_hook: bf16\n", "train.ddp_comm_hook is gone: each model fits on one GPU"),
         ("train:\n  progressive_sizes: [24]\n  num_train_epochs: 1", "for 1 epochs: each needs one (PATH, line 2)"),
         ("train:\n  sam_adaptive: true\n", "set train.sam_rho (PATH, line 2)"),
         ("augment: {enabled: false, cutmix: 1}", "augment.enabled is false"),
@@ -201,3 +205,12 @@ def test_several_sources_and_what_is_public_of_them(tmp_path):
 def test_values_of_data_that_make_no_sense(override, message):
     with pytest.raises(UserError, match=re.escape(message)):
         load_recipe("quickstart", [override])
+
+
+def test_a_file_of_an_earlier_run_loads_without_the_keys_that_are_gone(tmp_path):
+    """Such a file has all defaults filled in; a run that it belongs to can be resumed."""
+    retired = "  fsdp: false\n  ddp_comm_hook: none\n  torch_compile: auto\n"
+    old = load_recipe(write(tmp_path, "name: mine\ntrain:\n  seed: 7\n" + retired))
+    assert old.differences(load_recipe(write(tmp_path, "name: mine\ntrain:\n  seed: 7\n"))) == []
+    assert old.train.torch_compile is False
+    assert not old.train.passed_through

@@ -1,0 +1,235 @@
+"""From a recipe to trainers: the one place where its sections become the parts of a training.
+
+A run is one stage, or several. Each stage has a Trainer of its own, with its own parameters, optimiser, schedule and
+checkpoints; the model, the decoded images and the teacher are made once and shared.
+"""
+
+import gc
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset, DatasetDict
+from transformers import EarlyStoppingCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
+
+from fer_hf.errors import UserError
+from fer_hf.images.batches import as_is
+from fer_hf.images.spec import ImageSpec
+from fer_hf.images.transforms import EvalTransform
+from fer_hf.metrics import classification_metrics
+from fer_hf.models.load import load_model
+from fer_hf.recipe.schema import Loss, Recipe, Stage, Train
+from fer_hf.runs.folder import Run
+from fer_hf.runs.records import Model
+from fer_hf.training.arguments import ONE_CYCLE, training_arguments
+from fer_hf.training.batch_size import batch_that_fits, memory_explained, try_step, what_to_lower
+from fer_hf.training.callbacks import Clock, ExactResume
+from fer_hf.training.compiling import compiler_fault
+from fer_hf.training.inputs import batches, check_sizes, train_transform
+from fer_hf.training.losses import TrainLoss, balanced_weights, effective_number_weights
+from fer_hf.training.mixing import Mix
+from fer_hf.training.parameters import parameter_groups, set_trainable
+from fer_hf.training.parts import TrainerParts
+from fer_hf.training.sampling import ClassBalancedSampler
+from fer_hf.training.teacher import Teacher
+from fer_hf.training.trainer import FerTrainer
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage with every setting filled in.
+
+    `name` says what learns: `head`, `all`, `2` (layers), `blocks.6+conv_head`; `key` names that setting in errors.
+    Checkpoints go to `folder` and TensorBoard's files to `events`.
+    """
+
+    number: int
+    trainable: str | int | list[str]
+    name: str
+    key: str
+    train: Train
+    folder: Path
+    events: Path
+
+    @property
+    def seed(self) -> int:
+        """The seed of what is drawn for images and batches: each stage draws others."""
+        return self.train.seed + self.number
+
+
+def plan_stages(recipe: Recipe, run: Run) -> list[StagePlan]:
+    """The stages of a recipe; where it names none, a single one of all parameters."""
+    plans = []
+    events = run.tensorboard / re.sub(r"[^\w.-]+", "-", recipe.public()["model"]["name"])
+    for number, stage in enumerate(recipe.train.stages or [Stage()]):
+        train = recipe.train.model_copy(update=stage.model_dump(exclude={"trainable"}, exclude_none=True))
+        key = f"train.stages.{number}.trainable"
+        name = "+".join(stage.trainable) if isinstance(stage.trainable, list) else str(stage.trainable)
+        places = (run.checkpoints, events / name)
+        if recipe.train.stages:
+            places = (run.checkpoints / f"stage-{number + 1}", events / f"{number + 1}-{name}")
+        plans.append(StagePlan(number, stage.trainable, name, f"{key} ({recipe.where(key)})", train, *places))
+    return plans
+
+
+class TrainerBuilder:
+    """Makes the model of a run, and the trainer of each of its stages.
+
+    Args:
+        recipe: what to train, and how.
+        splits: `train` and `validation`, as `data.load_faces` makes them.
+        run: where checkpoints and the best model go.
+
+    Raises:
+        UserError: the model, the data or a stage does not go with the recipe. Nothing has been written then.
+    """
+
+    def __init__(self, recipe: Recipe, splits: DatasetDict, run: Run):
+        self.recipe, self.run, self.train = recipe, run, splits["train"]
+        self.labels = tuple(self.train.features["label"].names)
+        settings = recipe.model.model_dump(exclude={"name", "pretrained"})
+        self.loaded = load_model(recipe.model.name, self.labels, pretrained=recipe.model.pretrained, **settings)
+        self.model, self.spec = self.loaded.model, ImageSpec.from_processor(self.loaded.processor)
+        check_sizes(recipe, self.model, self.spec.size)
+        self.stages = plan_stages(recipe, run)
+        for stage in self.stages:
+            set_trainable(self.model, stage.trainable, stage.key)
+            training_arguments(stage.train, stage.folder)
+        if recipe.loss.soft_labels and "soft_label" not in self.train.column_names:
+            where = recipe.where("loss.soft_labels")
+            raise UserError(f"loss.soft_labels ({where}): this source has no soft labels; `ferplus:` has.")
+        self.train_batches = batches(recipe, self.train, self.spec, training=True)
+        self.validation_batches = batches(recipe, splits["validation"], self.spec)
+        self.teacher: Teacher | None = None
+
+    def arguments(self, stage: StagePlan) -> TrainingArguments:
+        """The arguments of a stage, for `trainer`."""
+        args = training_arguments(stage.train, stage.folder)
+        args.run_name = f"{self.recipe.name}/{self.run.path.name}"
+        on_gpu = [data.pixels is not None and data.pixels.is_cuda for data in self._datasets.values()]
+        args.dataloader_pin_memory &= not any(on_gpu)  # what lies there need not be sent
+        if stage.number:
+            args.data_seed = stage.seed
+        if stage.train.torch_compile and (reason := compiler_fault(args.device)):
+            raise UserError(f"train.torch_compile=true does not work here: {reason}")
+        return args
+
+    def trainer(
+        self,
+        stage: StagePlan,
+        args: TrainingArguments,
+        best_before: float | None = None,
+        resumed: TrainerState | None = None,
+    ) -> FerTrainer:
+        """The trainer of a stage, whose batch is known to fit into memory where it might not.
+
+        With `auto_find_batch_size` the batch becomes one that does, accumulated; on a resume, that of the checkpoint.
+        Larger images of later epochs are tried now, not then.
+        """
+        set_trainable(self.model, stage.trainable, stage.key)
+        wanted = size = args.per_device_train_batch_size
+        if stage.train.auto_find_batch_size or stage.train.progressive_sizes:
+            size = resumed.train_batch_size or wanted if resumed else self._size_that_fits(stage, args)
+        args.per_device_train_batch_size = size
+        args.gradient_accumulation_steps *= wanted // size
+        gc.collect()  # what an earlier stage, or the attempt, has left on the GPU, in cycles
+        return self._trainer(stage, args, best_before)
+
+    def _size_that_fits(self, stage: StagePlan, args: TrainingArguments) -> int:
+        """The batch, or the part of it, that fits into memory. Raises `UserError` when none does."""
+        trainer = self._trainer(stage, args)
+        with memory_explained(lambda: what_to_lower(trainer)):
+            if stage.train.auto_find_batch_size:
+                return batch_that_fits(trainer)
+            try_step(trainer, args.per_device_train_batch_size)
+        return args.per_device_train_batch_size
+
+    @property
+    def _datasets(self) -> dict[str, Any]:
+        return {"train_dataset": self.train_batches, "eval_dataset": self.validation_batches}
+
+    def _trainer(self, stage: StagePlan, args: TrainingArguments, best_before: float | None = None) -> FerTrainer:
+        """A trainer with the callbacks that every training has."""
+        parts, patience = self._parts(stage, args.device, best_before), stage.train.early_stopping_patience
+        trainer = FerTrainer(
+            self.model,
+            args,
+            parts,
+            data_collator=as_is,
+            compute_metrics=self._metrics,
+            callbacks=[ExactResume(), Clock(), *([EarlyStoppingCallback(patience)] if patience else [])],
+            **self._datasets,
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(ProgressCallback)
+        return trainer
+
+    def _parts(self, stage: StagePlan, device: torch.device, best_before: float | None) -> TrainerParts:
+        """What the sections `train`, `augment` and `loss` say, as objects."""
+        train, augment, loss, seed = stage.train, self.recipe.augment, self.recipe.loss, stage.seed
+        weight = class_weights(loss, self.train)
+        balanced, mixes = train.sampling == "class_balanced", augment.mixup or augment.cutmix
+        if loss.teacher and not self.teacher:
+            key = f"loss.teacher ({self.recipe.where('loss.teacher')})"
+            self.teacher = Teacher(loss.teacher, self.labels, self.spec, device, key)
+        return TrainerParts(
+            best_model=self.run.model,
+            processor=self.loaded.processor,
+            eval_transform=EvalTransform(self.spec),
+            train_transform=train_transform(augment, train, self.spec, len(self.train), seed),
+            train_loss=TrainLoss(
+                weight if weight is None else weight.to(device),
+                loss.label_smoothing,
+                loss.focal_gamma,
+                loss.teacher_weight,
+                loss.temperature,
+            ),
+            parameter_groups=parameter_groups(
+                self.model, train.learning_rate, train.weight_decay, train.head_learning_rate, train.layer_decay
+            ),
+            best_before=best_before,
+            sampler=ClassBalancedSampler(np.asarray(self.train["label"][:]), seed) if balanced else None,
+            mix=Mix(len(self.labels), augment.mixup, augment.cutmix, seed) if mixes else None,
+            teacher=self.teacher,
+            one_cycle=train.lr_scheduler_type == ONE_CYCLE,
+            compile=train.torch_compile,
+            **train.model_dump(include={"sam_rho", "sam_adaptive", "ema_decay", "momentum", "channels_last"}),
+        )
+
+    def _metrics(self, result: Any) -> dict[str, float]:
+        """The single figures of an evaluation, from the Trainer's `EvalPrediction`."""
+        metrics = classification_metrics(result.predictions, result.label_ids, self.labels)
+        return {name: value for name, value in metrics.items() if isinstance(value, float)}
+
+    def describe_model(self) -> Model:
+        """The section `model` of metrics.json."""
+        config, model = self.model.config, self.recipe.model
+        parent = Run(model.name).metrics.model or Model()  # a run that was fine-tuned again
+        return Model(
+            name=self.recipe.public()["model"]["name"],
+            base_model=self.loaded.base_model or parent.base_model,
+            architecture=getattr(config, "architecture", config.model_type),
+            pretrained=model.pretrained,
+            parameters=sum(p.numel() for p in self.model.parameters()),
+            image_size=self.spec.size,
+            mean=self.spec.mean,
+            std=self.spec.std,
+            head=self.loaded.head,
+            notes=self.loaded.notes or parent.notes,
+        )
+
+
+def class_weights(loss: Loss, train: Dataset) -> torch.Tensor | None:
+    """Weights `(C,)` of the loss in the order of the labels, or None."""
+    if loss.class_weights == "none":
+        return None
+    counts = np.bincount(train["label"][:], minlength=len(train.features["label"].names))
+    if loss.class_weights == "balanced":
+        return balanced_weights(counts)
+    if loss.class_weights == "effective_number":
+        return effective_number_weights(counts, loss.effective_number_beta)
+    return torch.tensor(loss.class_weights, dtype=torch.float32)

@@ -1,0 +1,87 @@
+"""Every private name of transformers, accelerate and torch.compile that training needs, each with the reason.
+
+No other module spells one of them. `HookedTrainer` gives the private methods of `Trainer` that we change a public name;
+its subclasses override that. A test checks, on both majors of transformers, that each name still exists.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Trainer, TrainingArguments
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
+
+OPTIMIZER_FILE, SCHEDULER_FILE = OPTIMIZER_NAME, SCHEDULER_NAME
+"""Where `Trainer` looks for these two states in a checkpoint."""
+
+
+def _calls(name: str) -> Any:
+    """A method that calls the method of that name, which a subclass may have overridden."""
+    return lambda self, *args, **kwargs: getattr(self, name)(*args, **kwargs)
+
+
+class HookedTrainer(Trainer):
+    """A `Trainer` whose private methods have public names: subclasses override these, and call `super()` under them."""
+
+    # Batches go to the device here; ours are augmented there, as a whole.
+    prepare_batch = Trainer._prepare_inputs
+    _prepare_inputs = _calls("prepare_batch")
+    # The order of the training images: classes may be drawn equally often.
+    train_sampler = Trainer._get_train_sampler
+    _get_train_sampler = _calls("train_sampler")
+    # The rate in the log: of several groups of parameters, the one of the recipe.
+    logged_learning_rate = Trainer._get_learning_rate
+    _get_learning_rate = _calls("logged_learning_rate")
+    # Where `checkpoint-N` folders are made: they are moved into place when they are whole.
+    checkpoint_folder = Trainer._get_output_dir
+    _get_output_dir = _calls("checkpoint_folder")
+    # A checkpoint: it is sealed with a manifest, and refused with weights that are not finite.
+    save_checkpoint = Trainer._save_checkpoint
+    _save_checkpoint = _calls("save_checkpoint")
+    # The large parts of it: a thread writes copies of them, while training goes on.
+    save_weights = Trainer._save
+    _save = _calls("save_weights")
+    save_optimizer = Trainer._save_optimizer_and_scheduler
+    _save_optimizer_and_scheduler = _calls("save_optimizer")
+    # The weights of a checkpoint: their average is loaded, too.
+    load_checkpoint = Trainer._load_from_checkpoint
+    _load_from_checkpoint = _calls("load_checkpoint")
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Leave out the search for the checkpoint of the best step: ours is a folder of its own."""
+        is_best = super()._determine_best_metric(metrics, trial)
+        self.state.best_global_step = None
+        return is_best
+
+
+def use_one_gpu(args: TrainingArguments) -> None:
+    """Let a process have one GPU: with several the Trainer makes threads, which lose autocast."""
+    args._n_gpu = min(args.n_gpu, 1)
+
+
+def use_plain_cpu(args: TrainingArguments) -> None:
+    """On a CPU, name the device without an index: under DDP transformers 4.57 loads optimiser states to "cpu:0",
+    which torch has come to refuse."""
+    if args.device.type == "cpu":
+        vars(args)["_setup_devices"] = torch.device("cpu")
+
+
+def unprepare(model: nn.Module) -> None:
+    """Take off what accelerate has put around a model's `forward`: the next trainer brings an autocast of its own."""
+    for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
+        vars(model).pop(name, None)
+
+
+@contextmanager
+def compiled_calls(network: nn.Module) -> Iterator[None]:
+    """Inside, a network that `compile` was called on runs compiled, or as it is where that fails; afterwards as it was.
+
+    Each shape of a batch is compiled by itself, and the limit of 8 such versions is raised.
+    """
+    try:
+        with torch._dynamo.config.patch(suppress_errors=True, recompile_limit=64):
+            yield
+    finally:
+        vars(network).pop("_compiled_call_impl")
