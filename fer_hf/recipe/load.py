@@ -1,46 +1,16 @@
 """Reading recipes: YAML, `extends:`, `section.key=value` overrides; every problem named by file, line and key."""
 
 import re
-from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from fer_hf.errors import UserError
-from fer_hf.recipe.schema import Recipe, Train
-
-GONE = "each model fits on one GPU, and several train it by DDP (accelerate launch --multi_gpu)."
-# Fields of TrainingArguments that a recipe may not set, and what to do instead.
-SET_BY_US = {
-    "output_dir": "The run folder decides it: use --output.",
-    "logging_dir": "TensorBoard files lie in the run folder: use --output.",
-    "run_name": "It is the name of the recipe and of the run folder.",
-    "bf16": "Use train.precision.",
-    "fp16": "Use train.precision.",
-    "label_smoothing_factor": "Use loss.label_smoothing.",
-    "eval_strategy": "There is one evaluation after each epoch, which chooses the model.",
-    "save_strategy": "Use train.save_steps.",
-    "save_only_model": "A checkpoint holds all that a resume needs.",
-    "resume_from_checkpoint": "Use --resume.",
-    "load_best_model_at_end": "The best model is always kept, in the run's model/.",
-    "greater_is_better": "train.metric_for_best_model decides it.",
-    "remove_unused_columns": "The transforms need all columns.",
-    "label_names": "Labels come from data.label_set.",
-    "deepspeed": f"Models are not sharded here: {GONE}",
-    "group_by_length": "Images have no length.",
-    "dataloader_drop_last": "It would drop validation images too.",
-    **dict.fromkeys(("torch_compile_backend", "torch_compile_mode"), "Use train.torch_compile."),
-    **dict.fromkeys(("eval_delay", "eval_on_start"), "There is one evaluation after each epoch."),
-    **dict.fromkeys(("ignore_data_skip", "restore_callback_states_from_checkpoint"), "A resume is exact."),
-    **dict.fromkeys(("prediction_loss_only", "batch_eval_metrics"), "The metrics need all predictions at once."),
-}
-
-# Keys of `train` that are gone, with the value that asked for nothing, as recipe.yaml of earlier runs has it: such a
-# value is dropped when a file is read.
-RETIRED = {"fsdp": False, "ddp_comm_hook": "none", "torch_compile": "auto"}
+from fer_hf.recipe.checks import RETIRED, contradictions, passed_through_problems
+from fer_hf.recipe.schema import Recipe
 
 
 class _Loader(yaml.SafeLoader):
@@ -150,9 +120,9 @@ def validate_recipe(content: dict[str, Any], origin: str = "recipe", places: dic
         problems = [_problem(item, places or {}) for item in found or error.errors()]
         raise UserError(f"{origin}:\n  " + "\n  ".join(problems)) from error
     recipe._origin = places or {}
-    _check_passed_through(recipe.train, origin, recipe._origin)
-    if problems := [f"{key}: {why} ({recipe.where(key)})" for key, why in recipe.contradictions()]:
-        raise UserError(f"{origin}:\n  " + "\n  ".join(problems))
+    problems = passed_through_problems(recipe.train) or contradictions(recipe)
+    if problems:
+        raise UserError(f"{origin}:\n  " + "\n  ".join(f"{key}: {why} ({recipe.where(key)})" for key, why in problems))
     return recipe
 
 
@@ -197,31 +167,3 @@ def _nearest(location: tuple[int | str, ...]) -> str:
     if near := get_close_matches(wanted, everywhere, n=1):
         return f" Did you mean {everywhere[near[0]]!r}?"
     return f" Known keys: {', '.join(own or Recipe.model_fields)}."
-
-
-def _check_passed_through(train: Train, origin: str, places: dict[str, str]) -> None:
-    """Refuse keys of `train` that the installed `TrainingArguments` does not have, or that we set ourselves."""
-    if not train.passed_through:
-        return
-    from transformers import TrainingArguments
-
-    known = {field.name for field in fields(TrainingArguments) if field.init}
-    types = get_type_hints(TrainingArguments)
-    for key, value in train.passed_through.items():
-        place = f" ({places[f'train.{key}']})" if f"train.{key}" in places else ""
-        if key in RETIRED or key.startswith("fsdp_"):
-            raise UserError(f"{origin}:\n  train.{key} is gone: {GONE}{place}")
-        if key in SET_BY_US or key.startswith(("hub_", "push_to_hub")):
-            raise UserError(
-                f"{origin}:\n  train.{key} is set by fer_hf. {SET_BY_US.get(key, 'Use `fer-hf push`.')}{place}"
-            )
-        if key not in known:
-            near = get_close_matches(key, [*Train.model_fields, *sorted(known)], n=1)
-            hint = f" Did you mean 'train.{near[0]}'?" if near else ""
-            raise UserError(f"{origin}:\n  train.{key}: unknown key, also to TrainingArguments.{hint}{place}")
-        try:
-            TypeAdapter(types[key]).validate_python(value)
-        except ValidationError as error:
-            raise UserError(
-                f"{origin}:\n  train.{key}: {error.errors()[0]['msg']}, but it is {value!r}{place}"
-            ) from error

@@ -5,14 +5,11 @@ key; `train` takes every other field of `transformers.TrainingArguments` by its 
 a recipe dumps with every default filled in, and that dump loads to the same recipe.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
-
-from fer_hf.emotions import label_names
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -289,41 +286,6 @@ class Recipe(Section):
         while key and key not in self._origin:
             key = key.rpartition(".")[0]
         return self._origin.get(key, "the default")
-
-    def contradictions(self) -> Iterator[tuple[str, str]]:
-        """Settings that do not go together: the key to change, and why."""
-        loss, train, augment, labels = self.loss, self.train, self.augment, label_names(self.data.label_set)
-        mixes, by_steps = augment.mixup or augment.cutmix, train.passed_through.get("max_steps", -1) > 0
-        soft = {
-            "augment.mixup or augment.cutmix": mixes,
-            "loss.label_smoothing": loss.label_smoothing,
-            "loss.soft_labels": loss.soft_labels,
-        }
-        if self.export.int8 and not self.export.onnx:
-            yield "export.int8", "quantises the ONNX model: set export.onnx too"
-        if loss.focal_gamma and any(soft.values()):
-            wrong = " and ".join(key for key, on in soft.items() if on)
-            yield "loss.focal_gamma", f"the focal loss takes hard labels only: leave out {wrong}"
-        if mixes and not augment.enabled:
-            yield "augment.mixup", "mixing is an augmentation, and augment.enabled is false"
-        if not isinstance(weights := loss.class_weights, str) and len(weights) != len(labels):
-            names = ", ".join(labels)
-            yield "loss.class_weights", f"{len(weights)} weights for the {len(labels)} labels {names}"
-        if train.sampling == "class_balanced" and weights != "none":
-            yield "train.sampling", "balances the classes a second time: choose it or loss.class_weights"
-        if train.sam_rho and train.precision == "fp16":
-            yield "train.sam_rho", "SAM cannot use the scaled gradients of fp16: set train.precision to bf16 or fp32"
-        if train.stages and by_steps:
-            yield "train.max_steps", "would hold for each of the stages: give them num_train_epochs"
-        if sizes := train.progressive_sizes:
-            if not augment.enabled or by_steps:
-                yield "train.progressive_sizes", "needs augment.enabled, and num_train_epochs instead of max_steps"
-            epochs = min(stage.num_train_epochs or train.num_train_epochs for stage in train.stages or [Stage()])
-            if epochs < len(sizes) + 1:
-                why = f"{len(sizes)} sizes, and the model's own, for {epochs:g} epochs: each needs one"
-                yield "train.progressive_sizes", why
-        if train.sam_adaptive and not train.sam_rho:
-            yield "train.sam_adaptive", "needs a radius: set train.sam_rho"
 
     def public(self) -> dict[str, Any]:
         """The recipe as plain objects without paths of this machine: `fer2013:/home/me/x` becomes `fer2013:PATH`."""
