@@ -1,4 +1,4 @@
-"""What this process runs on: versions, processor and its abilities, memory, commit; and settings that are put back."""
+"""What this process runs on: versions, processor, memory, the commit of the code; and settings that are kept."""
 
 import gc
 import logging

@@ -20,11 +20,9 @@ from fer_hf.console import quiet_libraries
 from fer_hf.data.readers import toy
 from fer_hf.images.batches import FaceDataset
 from fer_hf.machine import environment
-from fer_hf.models.load import load_model
 from fer_hf.recipe.load import validate_recipe
 from fer_hf.runs.folder import Run
-from fer_hf.training.arguments import training_arguments
-from fer_hf.training.fit import _Fit
+from fer_hf.training.build import TrainerBuilder
 
 TECHNIQUES = {
     "plain": {},
@@ -67,10 +65,8 @@ def _stepper(asked, sections, splits, batch):
     model = {"name": asked.model, "pretrained": False, "image_size": asked.size}
     recipe = validate_recipe({**sections, "model": model, "train": train})
     folder = Path(tempfile.mkdtemp())
-    loaded = load_model(asked.model, splits["train"].features["label"].names, pretrained=False, image_size=asked.size)
-    trainer = _Fit(recipe, splits, Run(folder), loaded, resume=False)._trainer(
-        recipe.train, training_arguments(recipe.train, folder), 0
-    )
+    builder = TrainerBuilder(recipe, splits, Run(folder))
+    trainer = builder.trainer(builder.stages[0], builder.arguments(builder.stages[0]))
     trainer.create_optimizer_and_scheduler(1000)
     trainer.current_gradient_accumulation_steps = 1
 

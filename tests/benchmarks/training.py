@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.training SOURCE [KEY=VALUE ...] [--model resnet18] [--size 48] [--batch 64] [--steps 40]
 
-- ours: the recipe's own path, from `fer_hf.training.fit`, without callbacks. `KEY=VALUE`, of `train` or `augment`,
+- ours: the recipe's own path, from `fer_hf.training.build`, without callbacks. `KEY=VALUE`, of `train` or `augment`,
   changes the recipe, for the others as far as they know the key: `train.torch_compile=true` and
   `train.channels_last=false` hold for the ceilings too. `--vary KEY=VALUE` measures ours once more, so changed.
 - stock: the Trainer, `set_transform`, torchvision's transforms of one PIL image at a time, the same augmentation,
@@ -40,7 +40,7 @@ from fer_hf.models.load import load_model
 from fer_hf.recipe.load import load_recipe
 from fer_hf.recipe.schema import Recipe
 from fer_hf.runs.folder import Run
-from fer_hf.training.fit import _Fit
+from fer_hf.training.build import TrainerBuilder
 from fer_hf.training.launch import keep_memory
 from fer_hf.training.profile import Profile
 from fer_hf.workflows.faces import recipe_faces
@@ -125,7 +125,6 @@ def recipe_of(asked: argparse.Namespace, *changes: str) -> Recipe:
             "max_steps": asked.steps if asked.profile else 10**6,
             "report_to": [],
             "save_steps": 10**6,
-            "torch_compile": False,
         },
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -167,11 +166,10 @@ def training(name: str, recipe: Recipe, asked: argparse.Namespace, tick: Callabl
 def our_trainer(recipe: Recipe, asked: argparse.Namespace, folder: str) -> Trainer:
     if not torch.cuda.is_available():
         keep_memory()
-    loaded = load_model(recipe.model.name, LABELS, pretrained=False, image_size=recipe.model.image_size)
-    fitting = _Fit(recipe, recipe_faces(recipe).splits, Run(Path(folder)), loaded, resume=False)
-    args = fitting._arguments(recipe.train, Path(folder), 0)
+    builder = TrainerBuilder(recipe, recipe_faces(recipe).splits, Run(Path(folder)))
+    args = builder.arguments(builder.stages[0])
     args.eval_strategy = args.save_strategy = "no"
-    return fitting._trainer(recipe.train, args, 0, fitting._compile(recipe.train, args))
+    return builder.trainer(builder.stages[0], args)
 
 
 def stock_trainer(recipe: Recipe, folder: str, **settings: Any) -> Trainer:
@@ -225,7 +223,7 @@ def ceiling(recipe: Recipe, tick: Callable[[], None], ours: bool) -> None:
     pixels = pixels.contiguous(memory_format=memory_format)
     labels = torch.randint(len(LABELS), (batch,), device=device)
     bf16 = device.type == "cuda" and recipe.train.precision in ("auto", "bf16")
-    if recipe.train.torch_compile is True:
+    if recipe.train.torch_compile:
         model.timm_model.compile(dynamic=False)
     while True:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):

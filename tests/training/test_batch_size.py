@@ -4,20 +4,15 @@ import shutil
 
 import pytest
 import torch
-from datasets import DatasetDict
+from tiny_training import make_trainer, train
 
-from fer_hf.data.readers import toy
 from fer_hf.errors import UserError
-from fer_hf.recipe.load import validate_recipe
 from fer_hf.runs.folder import Run
 from fer_hf.training.batch_size import largest_that_fits
-from fer_hf.training.fit import fit
 from fer_hf.training.trainer import FerTrainer
 
-
-@pytest.fixture(scope="module")
-def splits() -> DatasetDict:
-    return toy.load(train=4, validation=2, test=1, size=32)  # 28 images
+MODEL = {"drop_rate": 0.2}
+FIND = {"per_device_train_batch_size": 12, "auto_find_batch_size": True}
 
 
 @pytest.fixture
@@ -34,22 +29,13 @@ def room(monkeypatch):
     return room
 
 
-def train(folder, splits, resume=False, **settings) -> Run:
-    run = Run(folder)
-    run.checkpoints.mkdir(parents=True, exist_ok=True)
-    settings = {"num_train_epochs": 2, "per_device_train_batch_size": 12, "report_to": []} | settings
-    model = {"name": "test_resnet", "pretrained": False, "image_size": 32, "drop_rate": 0.2}
-    fit(validate_recipe({"model": model, "train": settings}), splits, run, resume)
-    return run
-
-
-@pytest.mark.parametrize(("room", "found"), [(100, 12), (12, 12), (11, 6), (5, 4), (1, 1)])
-def test_the_largest_divisor_that_fits_is_found(room, found):
-    def attempt(size: int) -> None:
-        if size > room:
+@pytest.mark.parametrize(("room", "size"), [(100, 12), (12, 12), (11, 6), (5, 4), (1, 1)])
+def test_the_largest_divisor_that_fits_is_found(room, size):
+    def attempt(images: int) -> None:
+        if images > room:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate")
 
-    assert largest_that_fits(12, attempt) == found
+    assert largest_that_fits(12, attempt) == size
 
 
 def test_what_does_not_fit_at_all_and_other_errors_are_raised():
@@ -62,31 +48,30 @@ def test_what_does_not_fit_at_all_and_other_errors_are_raised():
         largest_that_fits(12, lambda size: print(1 / 0))
 
 
-def test_smaller_batches_are_accumulated_to_the_same_steps(splits, tmp_path, room, capfd):
+def test_smaller_batches_are_accumulated_to_the_same_steps_also_where_a_resume_has_more_room(
+    splits, tmp_path, room, log
+):
     room[True] = 5
-    training = train(tmp_path, splits, auto_find_batch_size=True).metrics()["training"]
-    assert "12 images do not fit into memory: batches of 4, 3 of them for one" in capfd.readouterr().err
-    assert (training["effective_batch_size"], training["steps"]) == (12, 6)
-
-
-def test_a_resume_keeps_the_batch_also_where_there_is_more_room(splits, tmp_path, room):
-    room[True] = 5
-    whole = train(tmp_path / "whole", splits, auto_find_batch_size=True, save_steps=2, save_total_limit=None)
+    whole = train(tmp_path / "whole", splits, model=MODEL, train=FIND)
+    assert "12 images do not fit into memory: batches of 4, 3 of them for one" in log.text
+    assert (whole.metrics.training.effective_batch_size, whole.metrics.training.steps) == (12, 6)
     resumed = Run(tmp_path / "resumed")
     shutil.copytree(whole.checkpoints / "checkpoint-2", resumed.checkpoints / "checkpoint-2")
     room[True] = 100
-    train(resumed.path, splits, resume=True, auto_find_batch_size=True, save_steps=2, save_total_limit=None)
-    assert resumed.metrics()["training"]["effective_batch_size"] == 12
+    train(resumed.path, splits, resume=True, model=MODEL, train=FIND)
+    assert resumed.metrics.training.effective_batch_size == 12
     weights = [(run.checkpoints / "checkpoint-6" / "model.safetensors").read_bytes() for run in (whole, resumed)]
     assert weights[0] == weights[1]
 
 
 def test_looking_for_a_batch_changes_nothing(splits, tmp_path):
-    weights = [
-        (train(tmp_path / str(find), splits, auto_find_batch_size=find).model / "model.safetensors").read_bytes()
-        for find in (False, True)
-    ]
-    assert weights[0] == weights[1]
+    states = []
+    for find in (False, True):
+        trainer = make_trainer(tmp_path, splits, model=MODEL, train=FIND | {"auto_find_batch_size": find})
+        batch = trainer.train_dataset.__getitems__(range(12))
+        states.append([trainer.training_step(trainer.model, batch), *trainer.model.state_dict().values()])
+        states[-1] += [parameter.grad for parameter in trainer.model.parameters()]
+    assert all(torch.equal(one, other) for one, other in zip(*states, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +84,7 @@ def test_looking_for_a_batch_changes_nothing(splits, tmp_path):
 def test_out_of_memory_says_what_to_lower(splits, tmp_path, room, training, what):
     room[training] = 3
     with pytest.raises(UserError, match=rf"Out of memory with {what}"):
-        train(tmp_path, splits)
+        train(tmp_path, splits, train={"per_device_train_batch_size": 12, "num_train_epochs": 1})
 
 
 def test_memory_for_the_largest_images_is_tried_first(splits, tmp_path, monkeypatch):
@@ -112,12 +97,12 @@ def test_memory_for_the_largest_images_is_tried_first(splits, tmp_path, monkeypa
         return compute_loss(self, model, inputs, *args, **kwargs)
 
     monkeypatch.setattr(FerTrainer, "compute_loss", limited)
-    with pytest.raises(UserError, match="Out of memory with 12 images of 32 x 32 pixels"):
-        train(tmp_path, splits, progressive_sizes=[24], num_train_epochs=2)
+    with pytest.raises(UserError, match="Out of memory with 8 images of 32 x 32 pixels"):
+        make_trainer(tmp_path, splits, train={"progressive_sizes": [24]})
     assert sizes == [32]
 
 
 def test_not_even_one_image(splits, tmp_path, room):
     room[True] = 0
     with pytest.raises(UserError, match=r"train\.per_device_train_batch_size"):
-        train(tmp_path, splits, auto_find_batch_size=True)
+        make_trainer(tmp_path, splits, train=FIND)

@@ -42,9 +42,9 @@ def test_images_of_all_kinds_and_sizes_train(tmp_path, augment):
     run = Run(tmp_path)
     run.checkpoints.mkdir(parents=True)
     fit(validate_recipe(BASE | {"augment": {"enabled": augment}}), splits, run)
-    [epoch] = run.metrics()["training"]["history"]
-    assert math.isfinite(epoch["train_loss"])
-    assert math.isfinite(epoch["validation_loss"])
+    [epoch] = run.metrics.training.history
+    assert math.isfinite(epoch.train_loss)
+    assert math.isfinite(epoch.validation_loss)
 
 
 def test_images_are_kept_as_large_as_the_smallest_crop_needs_them(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from fer_hf.emotions import LABEL_SETS
 from fer_hf.errors import UserError
 from fer_hf.models.load import load_model
 from fer_hf.models.network import head_of
-from fer_hf.training.parameters import depths, frozen_batch_norms, name_blocks, parameter_groups, set_trainable
+from fer_hf.training.parameters import depths, frozen_batch_norms, parameter_groups, set_trainable
 
 FER7 = LABEL_SETS["fer7"]
 
@@ -111,10 +111,3 @@ def test_parts_that_do_not_exist_are_refused():
         set_trainable(model, ["layer4", "blocks.6"], "key")
     with pytest.raises(UserError, match="layers below its head, not 99"):
         set_trainable(model, 99, "key")
-
-
-@pytest.mark.parametrize(("name", "blocks"), [("test_vit", "Block"), ("test_resnet", "BasicBlock")])
-def test_the_blocks_that_fsdp_shards(name, blocks):
-    model = timm_model(name)
-    name_blocks(model)
-    assert model._no_split_modules == [blocks]

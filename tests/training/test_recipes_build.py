@@ -9,8 +9,9 @@ from fer_hf.images.spec import ImageSpec
 from fer_hf.images.transforms import TrainTransform
 from fer_hf.models.load import load_model
 from fer_hf.recipe.load import load_recipe, shipped_recipes
+from fer_hf.runs.folder import Run
 from fer_hf.training.arguments import training_arguments
-from fer_hf.training.fit import _settings
+from fer_hf.training.build import plan_stages
 from fer_hf.training.parameters import set_trainable
 
 RECIPES = sorted(path for path in shipped_recipes().rglob("*.yaml") if path.name != "study.yaml")
@@ -25,9 +26,9 @@ def test_recipe_builds(path, tmp_path):
     labels = label_names(recipe.data.label_set)
     settings = recipe.model.model_dump(exclude={"name", "pretrained", "weights"})
     loaded = load_model(recipe.model.name, labels, pretrained=False, **settings)
-    for stage in recipe.train.stages:
-        set_trainable(loaded.model, stage.trainable, "trainable")
-        training_arguments(_settings(recipe.train, stage), tmp_path)
+    for stage in plan_stages(recipe, Run(tmp_path)):
+        set_trainable(loaded.model, stage.trainable, stage.key)
+        training_arguments(stage.train, stage.folder)
     spec = ImageSpec.from_processor(loaded.processor)
     transform = TrainTransform(
         spec, 2, recipe.train.seed, **recipe.augment.model_dump(exclude={"enabled", "mixup", "cutmix"})

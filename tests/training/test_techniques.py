@@ -12,38 +12,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 from datasets import Dataset, DatasetDict, Features, Sequence, Value
-from safetensors.torch import load_file
+from tiny_training import WHOLE, make_trainer, read, same, train
 from transformers import set_seed
 
-from fer_hf.data.readers import toy
 from fer_hf.errors import FerError, TerminatedError, UserError
 from fer_hf.images.batches import FaceDataset
 from fer_hf.images.spec import ImageSpec
 from fer_hf.images.transforms import EvalTransform
 from fer_hf.models.load import load_model
-from fer_hf.recipe.load import validate_recipe
 from fer_hf.runs.folder import Run
-from fer_hf.training.arguments import training_arguments
 from fer_hf.training.checkpoints import checkpoints, step_of
-from fer_hf.training.fit import _Fit, fit
-from fer_hf.training.losses import classification_loss
+from fer_hf.training.losses import classification_loss, distillation_loss
 from fer_hf.training.sampling import ClassBalancedSampler
 from fer_hf.training.teacher import Teacher
 from fer_hf.training.trainer import FerTrainer
 
-BASE = {
-    "model": {"name": "test_resnet", "pretrained": False, "image_size": 32},
-    "train": {
-        "num_train_epochs": 2,
-        "per_device_train_batch_size": 8,
-        "learning_rate": 3e-3,
-        "save_steps": 2,
-        "save_total_limit": None,
-        "logging_steps": 1,
-        "report_to": [],
-        "torch_compile": False,
-    },
-}
 STAGES = [
     {"trainable": "head", "num_train_epochs": 1, "learning_rate": 1e-2},
     {"trainable": ["layer4"], "num_train_epochs": 1, "lr_scheduler_type": "one_cycle"},
@@ -51,40 +34,8 @@ STAGES = [
 ]
 
 
-def recipe(**sections):
-    return validate_recipe({name: BASE.get(name, {}) | sections.get(name, {}) for name in {*BASE, *sections}})
-
-
-@pytest.fixture(scope="module")
-def splits() -> DatasetDict:
-    return toy.load(train=4, validation=2, test=1, size=32)  # 28 images: 4 steps of 8 an epoch
-
-
-def train(folder, splits, resume=False, **sections) -> Run:
-    run = Run(folder)
-    run.checkpoints.mkdir(parents=True, exist_ok=True)
-    fit(recipe(**sections), splits, run, resume)
-    return run
-
-
-def read(folder) -> dict[str, torch.Tensor]:
-    """Weights by timm's names; transformers 5 saves them with a prefix."""
-    return {name.removeprefix("timm_model."): value for name, value in load_file(folder / "model.safetensors").items()}
-
-
 def weights(run: Run) -> dict[str, torch.Tensor]:
     return read(run.model)
-
-
-def same(first: dict, second: dict) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
-def rates(run: Run) -> list[float]:
-    """The learning rate of the first group after each step."""
-    newest = checkpoints(run.checkpoints)[-1]
-    log = json.loads((newest / "trainer_state.json").read_text())["log_history"]
-    return [entry["learning_rate"] for entry in log if "loss" in entry]
 
 
 EVERYTHING = {
@@ -105,17 +56,14 @@ EVERYTHING = {
 
 def test_with_everything_on_a_resume_ends_in_the_same_bytes(splits, tmp_path):
     whole = train(tmp_path / "whole", splits, **EVERYTHING)
-    for step in (1, 3):
-        resumed = Run(tmp_path / f"resumed{step}")
-        shutil.copytree(whole.checkpoints, resumed.checkpoints)
-        for path in checkpoints(resumed.checkpoints):
-            if step_of(path) > step:
-                shutil.rmtree(path)
-        if step > 2:  # an evaluation has been made by then
-            shutil.copytree(whole.model, resumed.model)
-        train(resumed.path, splits, resume=True, **EVERYTHING)
-        assert same(weights(resumed), weights(whole))
-        assert resumed.metrics()["training"]["history"] == whole.metrics()["training"]["history"]
+    resumed = Run(tmp_path / "resumed")
+    for path in checkpoints(whole.checkpoints):
+        if step_of(path) <= 3:  # the middle of the second epoch, whose images are larger
+            shutil.copytree(path, resumed.checkpoints / path.name)
+    shutil.copytree(whole.model, resumed.model)
+    train(resumed.path, splits, resume=True, **EVERYTHING)
+    assert same(weights(resumed), weights(whole))
+    assert resumed.metrics.training.history == whole.metrics.training.history
 
 
 @pytest.fixture(scope="module")
@@ -124,29 +72,23 @@ def staged(splits, tmp_path_factory) -> Run:
 
 
 def test_stages_train_what_they_say(staged, splits):
-    training = staged.metrics()["training"]
-    assert [(stage["steps"], stage["learning_rate"]) for stage in training["stages"]] == [
-        (4, 0.01),
-        (4, 0.003),
-        (4, 0.003),
-    ]
-    assert [row["step"] for row in training["history"]] == [4, 8, 12]
-    assert [row["epoch"] for row in training["history"]] == [1, 2, 3]
-    assert training["best"]["value"] == max(row["macro_f1"] for row in training["history"])
-    ends = [read(checkpoints(staged.checkpoints / f"stage-{n}")[-1]) for n in (1, 2, 3)]
-    changed = [{name for name in a if not torch.equal(a[name], b[name])} for a, b in pairwise(ends)]
-    assert changed[0]
-    assert all(name.startswith(("layer4.", "fc.")) for name in changed[0])  # nor batch norm's statistics elsewhere
-    assert any(name.startswith("layer1.") for name in changed[1])
-    fresh = train(staged.path.with_name("head"), splits, train={"stages": STAGES[:1], "learning_rate": 1e-9})
-    begun = read(checkpoints(fresh.checkpoints / "stage-1")[0])
-    assert {name for name in begun if not torch.equal(begun[name], ends[0][name])} == {
-        "fc.weight",
-        "fc.bias",
-    }
+    training = staged.metrics.training
+    assert [(stage.steps, stage.learning_rate) for stage in training.stages] == [(4, 0.01), (4, 0.003), (4, 0.003)]
+    assert [epoch.step for epoch in training.history] == [4, 8, 12]
+    assert [epoch.epoch for epoch in training.history] == [1, 2, 3]
+    assert training.best.value == max(epoch.macro_f1 for epoch in training.history)
+    set_seed(42)
+    begun = load_model("test_resnet", splits["train"].features["label"].names, pretrained=False, image_size=32).model
+    states = [{name.removeprefix("timm_model."): value for name, value in begun.state_dict().items()}]
+    states += [read(checkpoints(staged.checkpoints / f"stage-{n}")[-1]) for n in (1, 2, 3)]
+    changed = [{name for name in a if not torch.equal(a[name], b[name])} for a, b in pairwise(states)]
+    assert changed[0] == {"fc.weight", "fc.bias"}
+    assert changed[1]
+    assert all(name.startswith(("layer4.", "fc.")) for name in changed[1])  # nor batch norm's statistics elsewhere
+    assert any(name.startswith("layer1.") for name in changed[2])
 
 
-@pytest.mark.parametrize(("stage", "step"), [(1, 2), (1, 4), (2, 2), (2, 4), (3, 2)])
+@pytest.mark.parametrize(("stage", "step"), [(1, 2), (1, 4), (2, 2)])
 def test_resumed_inside_and_between_stages(staged, splits, tmp_path, stage, step):
     resumed = Run(tmp_path / "resumed")
     for number in range(1, stage + 1):
@@ -154,12 +96,12 @@ def test_resumed_inside_and_between_stages(staged, splits, tmp_path, stage, step
             if number < stage or step_of(path) <= step:
                 shutil.copytree(path, resumed.checkpoints / f"stage-{number}" / path.name)
     if (stage, step) != (1, 2):
-        kept = [row["macro_f1"] for row in staged.metrics()["training"]["history"]]
+        kept = [epoch.macro_f1 for epoch in staged.metrics.training.history]
         if kept.index(max(kept)) < stage - (step < 4):
             shutil.copytree(staged.model, resumed.model)
     train(resumed.path, splits, resume=True, train={"stages": STAGES})
     assert same(weights(resumed), weights(staged))
-    assert resumed.metrics()["training"]["history"] == staged.metrics()["training"]["history"]
+    assert resumed.metrics.training.history == staged.metrics.training.history
 
 
 def test_each_stage_has_its_own_autocast_and_draws_its_own_batches(splits, tmp_path, monkeypatch):
@@ -170,7 +112,7 @@ def test_each_stage_has_its_own_autocast_and_draws_its_own_batches(splits, tmp_p
         return classification_loss(logits, targets, *args)
 
     forward = torch.nn.Linear.forward
-    monkeypatch.setattr("fer_hf.training.fit.classification_loss", watched)
+    monkeypatch.setattr("fer_hf.training.losses.classification_loss", watched)
     monkeypatch.setattr(
         torch.nn.Linear, "forward", lambda self, x: dtypes.append((out := forward(self, x)).dtype) or out
     )
@@ -211,13 +153,10 @@ def test_a_stage_of_parts_that_do_not_exist_is_refused_before_the_first_step(spl
 
 
 def test_the_recipe_decides_on_the_precision_whatever_the_environment_says(splits, tmp_path, monkeypatch):
-    plain = train(tmp_path / "plain", splits, train={"max_steps": 2})
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    again = train(tmp_path / "again", splits, train={"max_steps": 2})
-    assert same(weights(plain), weights(again))
-    assert not same(
-        weights(plain), weights(train(tmp_path / "bf16", splits, train={"max_steps": 2, "precision": "bf16"}))
-    )
+    assert make_trainer(tmp_path, splits).accelerator.mixed_precision == "no"
+    assert make_trainer(tmp_path, splits, train={"precision": "bf16"}).accelerator.mixed_precision == "bf16"
+    assert make_trainer(tmp_path, splits).accelerator.mixed_precision == "no"
 
 
 ONE_STEP = {  # of plain SGD, on all 28 images
@@ -259,9 +198,11 @@ def test_sam_takes_the_step_of_the_paper(splits, tmp_path):
 
 
 def test_batch_norm_counts_the_first_of_sams_two_passes_alone(splits, tmp_path):
-    plain = train(tmp_path / "plain", splits, train=ONE_STEP, augment={"enabled": False})
-    sam = train(tmp_path / "sam", splits, train=ONE_STEP | {"sam_rho": 0.5}, augment={"enabled": False})
-    statistics = [{name: v for name, v in weights(run).items() if "running" in name} for run in (plain, sam)]
+    batch, statistics = FaceDataset(splits["train"]).__getitems__(range(8)), []
+    for rho in (0.0, 0.5):
+        trainer = make_trainer(tmp_path, splits, train={"sam_rho": rho}, augment={"enabled": False})
+        trainer.training_step(trainer.model, dict(batch))
+        statistics.append({name: v for name, v in trainer.model.state_dict().items() if "running" in name})
     assert statistics[0]
     assert same(*statistics)
 
@@ -271,13 +212,8 @@ def test_sam_climbs_for_each_accumulated_batch_and_adds_their_gradients(splits, 
     batch = FaceDataset(splits["train"]).__getitems__(range(8))
     gradients = []
     for steps in (1, 2):
-        settings = recipe(train={"sam_rho": 0.5, "gradient_accumulation_steps": steps}, augment={"enabled": False})
-        set_seed(0)
-        loaded = load_model("test_resnet", splits["train"].features["label"].names, pretrained=False, image_size=32)
-        fitting = _Fit(settings, splits, Run(tmp_path / str(steps)), loaded, resume=False)
-        trainer = fitting._trainer(settings.train, training_arguments(settings.train, tmp_path), 0)
-        trainer.create_optimizer_and_scheduler(10)
-        trainer.current_gradient_accumulation_steps = steps
+        settings = {"sam_rho": 0.5, "gradient_accumulation_steps": steps}
+        trainer = make_trainer(tmp_path, splits, train=settings, augment={"enabled": False})
         for _ in range(steps):
             trainer.training_step(trainer.model, dict(batch))
         gradients.append([p.grad.clone() for p in trainer.model.parameters()])
@@ -302,11 +238,17 @@ def test_the_average_is_evaluated_and_saved_and_training_goes_on_from_the_weight
 
 
 def test_one_cycle_rises_over_the_warm_up_and_falls_to_almost_nothing(splits, tmp_path):
-    run = train(tmp_path, splits, train={"lr_scheduler_type": "one_cycle", "warmup_ratio": 0.25, "num_train_epochs": 4})
-    logged = rates(run)
-    assert np.argmax(logged) == 4 - 1  # a quarter of 16 steps, counted from 0
-    assert max(logged) == pytest.approx(3e-3, rel=0.2)
-    assert logged[-1] < 1e-5
+    trainer = make_trainer(tmp_path, splits, train={"lr_scheduler_type": "one_cycle", "warmup_ratio": 0.25})
+    rates = []
+    for _ in range(16):
+        trainer.optimizer.step()
+        trainer.lr_scheduler.step()
+        rates.append(trainer.logged_learning_rate())
+    assert np.argmax(rates) == 4 - 2  # the end of a quarter of 16 steps, counted from 0 before the first
+    assert max(rates) == pytest.approx(3e-3, rel=0.2)
+    assert rates[-1] < 1e-5
+    with pytest.raises(UserError, match="one_cycle needs 4 steps or more, not 3"):
+        train(tmp_path, splits, train={"lr_scheduler_type": "one_cycle", "max_steps": 3})
 
 
 def test_plateau_lowers_the_rate_when_the_chosen_metric_does_not_rise(splits, tmp_path):
@@ -314,7 +256,7 @@ def test_plateau_lowers_the_rate_when_the_chosen_metric_does_not_rise(splits, tm
     plateau |= {"lr_scheduler_kwargs": {"factor": 0.5, "patience": 1, "threshold": 0.5}}
     plateau["stages"] = [{"trainable": "head"}]  # at this rate, with batch norm's statistics frozen, no metric moves
     run = train(tmp_path, splits, train=plateau)
-    logged = [row["learning_rate"] for row in run.metrics()["training"]["history"]]
+    logged = [epoch.learning_rate for epoch in run.metrics.training.history]
     assert logged == pytest.approx([1e-6, 1e-6, 1e-6, 5e-7, 5e-7, 2.5e-7])
 
 
@@ -342,30 +284,40 @@ def test_a_row_drawn_again_has_an_augmentation_of_its_own(splits):
 
 def test_soft_labels_reach_the_loss(splits, tmp_path):
     features = Features({**splits["train"].features, "soft_label": Sequence(Value("float32"), length=7)})
-    rows = [row | {"soft_label": [1 / 7] * 7} for row in splits["train"]]
+    shares = np.random.default_rng(0).dirichlet(np.ones(7), size=28)
+    rows = [row | {"soft_label": share} for row, share in zip(splits["train"], shares, strict=True)]
     soft = DatasetDict(train=Dataset.from_list(rows, features=features), validation=splits["validation"])
-    run = train(
-        tmp_path / "soft", soft, loss={"soft_labels": True}, train={"num_train_epochs": 12, "learning_rate": 1e-2}
-    )
-    assert run.metrics()["training"]["history"][-1]["train_loss"] == pytest.approx(np.log(7), abs=0.02)
+    trainer = make_trainer(tmp_path, soft, loss={"soft_labels": True})
+    trainer.model.train()
+    batch = trainer.prepare_batch(trainer.train_dataset.__getitems__(range(8)))
+    assert torch.allclose(batch["labels"], torch.tensor(shares[:8], dtype=torch.float32))
+    loss, outputs = trainer.compute_loss(trainer.model, batch, return_outputs=True)
+    assert torch.allclose(loss, F.cross_entropy(outputs["logits"], batch["labels"]))
     with pytest.raises(UserError, match=r"loss\.soft_labels .* no soft labels"):
         train(tmp_path / "none", splits, loss={"soft_labels": True})
 
 
-def test_a_student_learns_its_teacher_and_refuses_one_with_other_labels(splits, tmp_path):
-    teacher = train(tmp_path / "teacher", splits)
+def test_a_student_learns_its_teacher_and_refuses_one_with_other_labels(whole, splits, tmp_path):
     names = splits["train"].features["label"].names
-    spec = ImageSpec.from_processor(load_model(str(teacher.path)).processor)
-    pixels = EvalTransform(spec)(torch.randint(0, 256, (4, 1, 32, 32), dtype=torch.uint8))
-    expected = load_model(str(teacher.path)).model(pixel_values=pixels).logits
-    turned = Teacher(str(teacher.path), names[::-1], spec, torch.device("cpu"), "loss.teacher")(pixels)
+    loaded = load_model(str(whole.path))
+    pixels = EvalTransform(ImageSpec.from_processor(loaded.processor))(
+        torch.randint(0, 256, (4, 1, 32, 32), dtype=torch.uint8)
+    )
+    expected = loaded.model(pixel_values=pixels).logits
+    spec = ImageSpec.from_processor(loaded.processor)
+    turned = Teacher(str(whole.path), names[::-1], spec, torch.device("cpu"), "loss.teacher")(pixels)
     assert torch.allclose(turned, expected.flip(1), atol=1e-4)
-    only = {"teacher": str(teacher.path), "teacher_weight": 1.0}
-    student = train(tmp_path / "student", splits, loss=only, train={"num_train_epochs": 20, "learning_rate": 1e-2})
-    losses = [row["train_loss"] for row in student.metrics()["training"]["history"]]
-    assert losses[-1] < 0.5 * losses[0]
     with pytest.raises(UserError, match=r"loss\.teacher .*other labels.*contempt"):
-        Teacher(str(teacher.path), [*names, "contempt"], spec, torch.device("cpu"), "loss.teacher (x.yaml, line 3)")
+        Teacher(str(whole.path), [*names, "contempt"], spec, torch.device("cpu"), "loss.teacher (x.yaml, line 3)")
+
+    heard = {"teacher": str(whole.path), "teacher_weight": 0.7, "temperature": 2.0}
+    trainer = make_trainer(tmp_path, splits, loss=heard)
+    trainer.model.train()
+    batch = trainer.prepare_batch(trainer.train_dataset.__getitems__(range(8)))
+    assert torch.allclose(batch["teacher_logits"], loaded.model(pixel_values=batch["pixel_values"]).logits, atol=1e-4)
+    loss, outputs = trainer.compute_loss(trainer.model, batch, return_outputs=True)
+    taught = distillation_loss(outputs["logits"], batch["teacher_logits"], 2.0)
+    assert torch.allclose(loss, 0.3 * F.cross_entropy(outputs["logits"], batch["labels"]) + 0.7 * taught)
 
 
 def test_a_loss_that_is_not_a_number_stops_and_keeps_the_checkpoints_before(splits, tmp_path, monkeypatch):
@@ -375,7 +327,7 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_checkpoints_before(spli
         calls.append(1)
         return F.cross_entropy(logits, targets) * (float("nan") if len(calls) == 6 else 1)
 
-    monkeypatch.setattr("fer_hf.training.fit.classification_loss", poisoned)
+    monkeypatch.setattr("fer_hf.training.losses.classification_loss", poisoned)
     with pytest.raises(FerError, match=r"the loss of step 6 is nan, at a learning rate of 0\.00\d+.*checkpoints"):
         train(tmp_path, splits)
     assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["checkpoint-2", "checkpoint-4"]
@@ -385,14 +337,14 @@ def test_on_a_gpu_the_loss_is_looked_at_when_it_is_logged():
     """To look at it earlier is to wait for the GPU at each step."""
     looked = []
     loss = SimpleNamespace(device=torch.device("cuda"), item=lambda: looked.append(1) or float("nan"))
-    trainer = SimpleNamespace(args=SimpleNamespace(logging_steps=3), _diverged=FerError)
+    trainer = SimpleNamespace(args=SimpleNamespace(logging_steps=3), diverged=FerError)
     for step in (0, 1):
         trainer.state = SimpleNamespace(global_step=step)
-        assert FerTrainer._finite(trainer, loss) is loss
+        assert FerTrainer.finite(trainer, loss) is loss
     assert not looked
     trainer.state = SimpleNamespace(global_step=2)
     with pytest.raises(FerError, match="the loss of step 3 is nan"):
-        FerTrainer._finite(trainer, loss)
+        FerTrainer.finite(trainer, loss)
 
 
 def test_weights_that_are_not_finite_are_not_saved(splits, tmp_path):
@@ -403,9 +355,8 @@ def test_weights_that_are_not_finite_are_not_saved(splits, tmp_path):
     assert not checkpoints(tmp_path / "checkpoints")
 
 
-def test_sigterm_saves_and_a_resume_ends_in_the_same_bytes(splits, tmp_path, monkeypatch):
-    longer = {"num_train_epochs": 4, "save_steps": 1000}
-    whole = train(tmp_path / "whole", splits, train=longer)
+def test_sigterm_saves_and_a_resume_ends_in_the_same_bytes(whole, splits, tmp_path, monkeypatch):
+    seldom = WHOLE | {"train": WHOLE["train"] | {"save_steps": 1000}}
     before = signal.getsignal(signal.SIGTERM)
     calls = []
 
@@ -415,11 +366,11 @@ def test_sigterm_saves_and_a_resume_ends_in_the_same_bytes(splits, tmp_path, mon
             os.kill(os.getpid(), signal.SIGTERM)
         return classification_loss(*args)
 
-    monkeypatch.setattr("fer_hf.training.fit.classification_loss", signalled)
+    monkeypatch.setattr("fer_hf.training.losses.classification_loss", signalled)
     with pytest.raises(TerminatedError, match=r"SIGTERM after step 6, which is saved.*--resume") as stop:
-        train(tmp_path / "run", splits, train=longer)
+        train(tmp_path, splits, **seldom)
     assert stop.value.exit_code == 143
     assert signal.getsignal(signal.SIGTERM) == before
-    run = train(tmp_path / "run", splits, resume=True, train=longer)
-    assert run.metrics()["training"]["resumed_at_steps"] == [6]
+    run = train(tmp_path, splits, resume=True, **seldom)
+    assert list(run.metrics.training.resumed_at_steps) == [6]
     assert same(weights(run), weights(whole))
