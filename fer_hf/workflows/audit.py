@@ -17,10 +17,9 @@ from fer_hf.data.audit import audit
 from fer_hf.data.faces import per_class_counts
 from fer_hf.errors import UserError
 from fer_hf.files import write_csv, write_text
+from fer_hf.metrics import class_balance
 from fer_hf.report.audit_page import audit_page, shown, summary
 from fer_hf.workflows.faces import remarks
-
-OVER, UNDER = 1.5, 0.5  # times an equal share, beyond which a class is over- or under-represented
 
 
 def inspect(sources: list[str], label_set: str | None, check_images: bool = True, exclude: str | None = None) -> Faces:
@@ -48,18 +47,17 @@ def class_table(faces: Faces) -> Table:
         table.add_column("%", justify="right", no_wrap=True)
     table.add_column("represented", no_wrap=True)
     counts = [per_class_counts(data) for data in faces.splits.values()]
+    balances = [class_balance(found) for found in counts]
     totals = [sum(found.values()) for found in counts]
     for name in faces.label_names:
         cells = [
             (f"{found[name]:,}", f"{found[name] / total:.1%}"[:-1]) for found, total in zip(counts, totals, strict=True)
         ]
-        times = counts[0][name] / totals[0] * len(faces.label_names)
-        mark = "over" if times > OVER else "under" if times < UNDER else ""
-        table.add_row(name, *(cell for pair in cells for cell in pair), f"{times:.2f}x {mark}")
+        mark = "over" if name in balances[0].over else "under" if name in balances[0].under else ""
+        table.add_row(name, *(cell for pair in cells for cell in pair), f"{balances[0].times[name]:.2f}x {mark}")
     table.add_section()
     table.add_row("all", *(cell for total in totals for cell in (f"{total:,}", "")))
-    present = [[count for count in found.values() if count] for found in counts]
-    table.add_row("imbalance", *(cell for found in present for cell in (f"{max(found) / min(found):.1f}:1", "")))
+    table.add_row("imbalance", *(cell for balance in balances for cell in (f"{balance.ratio:.1f}:1", "")))
     return table
 
 
