@@ -8,6 +8,7 @@
 """
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,16 +183,14 @@ def _upload(kind: str, files: list[PlannedFile], repo_id: str, private: bool, to
 
 
 def _check_repo_id(repo_id: str) -> None:
-    try:
+    with suppress(ValueError):
         validate_repo_id(repo_id)
-        valid = repo_id.count("/") == 1
-    except ValueError:
-        valid = False
-    if not valid:
-        raise UserError(
-            f"{repo_id!r} is not the name of a repository. Names look like someone/name: your user or organisation "
-            "name, then letters, digits, '-', '_' and '.', at most 96 characters, without '--' and '..'."
-        )
+        if repo_id.count("/") == 1:
+            return
+    raise UserError(
+        f"{repo_id!r} is not the name of a repository. Names look like someone/name: your user or organisation "
+        "name, then letters, digits, '-', '_' and '.', at most 96 characters, without '--' and '..'."
+    )
 
 
 def _explained(error: Exception, kind: str, repo_id: str, token: str) -> FerError:

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 PACKAGES = (
-    *("accelerate", "datasets", "evaluate", "fer_hf", "huggingface_hub", "numpy", "onnxruntime", "optimum"),
+    *("accelerate", "datasets", "fer_hf", "huggingface_hub", "numpy", "onnxruntime", "optimum"),
     *("pillow", "scikit-learn", "timm", "torch", "torchvision", "transformers"),
 )
 

@@ -5,7 +5,7 @@ from scipy.special import softmax
 from sklearn import metrics as sk
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
-from fer_hf.metrics import ExpressionMetric, bootstrap_intervals, classification_metrics, macro_f1_of
+from fer_hf.metrics import bootstrap_intervals, class_balance, classification_metrics, macro_f1_of
 
 LABELS = ("angry", "fear", "happy", "sad")
 
@@ -54,7 +54,7 @@ def test_intervals_agree_with_a_plain_bootstrap(sample):
     predictions = logits.argmax(1)
     ours = classification_metrics(logits, references, LABELS)
     rng = np.random.default_rng(1)
-    draws = [rng.integers(0, 500, 500) for _ in range(1000)]
+    draws = [rng.integers(0, 500, 500) for _ in range(300)]
     accuracy = [sk.accuracy_score(references[d], predictions[d]) for d in draws]
     f1 = [sk.f1_score(references[d], predictions[d], average="macro") for d in draws]
     assert ours["accuracy_ci"] == pytest.approx(np.quantile(accuracy, [0.025, 0.975]), abs=0.01)
@@ -91,12 +91,10 @@ def test_ill_shaped_input_is_refused(logits, references):
         classification_metrics(logits, np.array(references), LABELS)
 
 
-def test_as_an_evaluate_metric(sample):
-    logits, references = sample
-    metric = ExpressionMetric(LABELS)
-    computed = metric.compute(predictions=logits.astype(np.float32), references=references)
-    expected = classification_metrics(logits.astype(np.float32), references, LABELS)
-    assert computed["confusion_matrix"] == expected["confusion_matrix"]
-    assert computed["log_loss"] == pytest.approx(expected["log_loss"])
-    metric.add_batch(predictions=logits[:3].astype(np.float32), references=references[:3])
-    assert metric.compute()["images"] == 3
+def test_class_balance_is_by_counts_over_an_even_share():
+    balance = class_balance({"angry": 0, "happy": 70, "sad": 15, "fear": 35})
+    assert (balance.ratio, balance.commonest, balance.rarest) == (pytest.approx(70 / 15), "happy", "sad")
+    assert balance.times == {"angry": 0.0, "happy": 70 / 30, "sad": 0.5, "fear": 35 / 30}
+    assert (balance.over, balance.under) == (["happy"], ["angry"])  # half an even share is not less than half
+    with pytest.raises(ValueError, match="no class has images"):
+        class_balance({"angry": 0})

@@ -39,10 +39,10 @@ def show(
     """
     from fer_hf.cli.results import class_table
     from fer_hf.console import output as out
-    from fer_hf.workflows.datasets import counts_by_split, draw_classes, inspect_faces
+    from fer_hf.workflows.datasets import class_counts, draw_classes, inspect_faces
 
     loaded = inspect_faces(source, label_set)
-    out.print(class_table(counts_by_split(loaded)))
+    out.print(class_table(class_counts(loaded)))
     out.print(f"sheet: {draw_classes(loaded, split, per_class, seed, output)}", soft_wrap=True)
 
 
@@ -62,14 +62,14 @@ def audit(
 
     from fer_hf.cli.results import class_table, print_places
     from fer_hf.console import output as out
-    from fer_hf.workflows.datasets import audit_faces, counts_by_split, inspect_faces
+    from fer_hf.workflows.datasets import audit_faces, class_counts, inspect_faces
 
     loaded = inspect_faces(source, label_set, check_images=False)
     result = audit_faces(loaded, output)
     table = Table(result.dataset, Column("images", justify="right"))
     for what, count in result.counts.items():
         table.add_row(what, f"{count:,}")
-    out.print(class_table(counts_by_split(loaded)), table, sep="\n")
+    out.print(class_table(class_counts(loaded)), table, sep="\n")
     print_places({"page": result.page, "figures": result.figures, "to leave out": result.exclude})
 
 

@@ -20,7 +20,6 @@ ADVICE = {  # for the part of a training that takes longest
     "evaluation": "evaluation, after each epoch: of large images, or of many beside those of training",
     "other": "the Trainer's own loop: a larger batch takes fewer turns of it",
 }
-OVER, UNDER = 1.5, 0.5
 
 
 def print_results(run: Any, evaluations: Iterable[Any] | None = None) -> None:
@@ -67,24 +66,22 @@ def print_profile(training: Any) -> None:
     output.print(message, soft_wrap=True)
 
 
-def class_table(counts: Mapping[str, Mapping[str, int]]) -> Table:
+def class_table(counts: Mapping[str, tuple[Mapping[str, int], Any]]) -> Table:
     """The images of each class and their share in each split; how the first split's compares with equal shares."""
     table = Table(Column("class", no_wrap=True))
     for split in counts:
         table.add_column(split, justify="right", no_wrap=True)
         table.add_column("%", justify="right", no_wrap=True)
     table.add_column("represented", no_wrap=True)
-    totals = {split: sum(of.values()) for split, of in counts.items()}
-    first = next(iter(counts))
-    for name in counts[first]:
-        cells = [
-            cell for split, of in counts.items() for cell in (f"{of[name]:,}", f"{of[name] / totals[split]:.1%}"[:-1])
-        ]
-        times = counts[first][name] / totals[first] * len(counts[first])
-        mark = "over" if times > OVER else "under" if times < UNDER else ""
-        table.add_row(name, *cells, f"{times:.2f}x {mark}")
+    first, balance = next(iter(counts.values()))
+    totals = [sum(of.values()) for of, _ in counts.values()]
+    for name in first:
+        cells = []
+        for (of, _), total in zip(counts.values(), totals, strict=True):
+            cells += [f"{of[name]:,}", f"{of[name] / total:.1%}"[:-1]]
+        mark = "over" if name in balance.over else "under" if name in balance.under else ""
+        table.add_row(name, *cells, f"{balance.times[name]:.2f}x {mark}")
     table.add_section()
-    table.add_row("all", *(cell for total in totals.values() for cell in (f"{total:,}", "")))
-    present = [[count for count in of.values() if count] for of in counts.values()]
-    table.add_row("imbalance", *(cell for of in present for cell in (f"{max(of) / min(of):.1f}:1", "")))
+    table.add_row("all", *(cell for total in totals for cell in (f"{total:,}", "")))
+    table.add_row("imbalance", *(cell for _, each in counts.values() for cell in (f"{each.ratio:.1f}:1", "")))
     return table

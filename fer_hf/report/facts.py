@@ -1,46 +1,16 @@
 """What the card says in words: rankings and sentences drawn from the figures of metrics.json, and from nothing else."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 
 from fer_hf.errors import UserError
 from fer_hf.metrics import class_balance
 from fer_hf.report.markdown import percent
-from fer_hf.runs.records import Data, Evaluation, Metrics, Training
+from fer_hf.runs.records import PLAIN, Data, Evaluation, Metrics, Training
 
 FORMATS = {"pytorch": "PyTorch", "onnx": "ONNX float32", "int8": "ONNX INT8"}
 SPLITS = ("test", "validation")
 STRONG, WEAK = 0.85, 0.60
 """F1 above and below which a class is called strong and weak."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """What an exported file does to accuracy, in percentage points, on the same images."""
-
-    format: str
-    data: str
-    points: float
-    before: Evaluation
-    after: Evaluation
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """How many images of one class are taken for another, and which share of the true class they are."""
-
-    true: str
-    predicted: str
-    count: int
-    share: float
-
-
-@dataclass(frozen=True)
-class Findings:
-    """Sentences on what a model does well and badly."""
-
-    strengths: list[str] = field(default_factory=list)
-    limits: list[str] = field(default_factory=list)
 
 
 def evaluations(metrics: Metrics) -> list[Evaluation]:
@@ -53,8 +23,7 @@ def evaluations(metrics: Metrics) -> list[Evaluation]:
         return order.index(name) if name in order else len(order)
 
     def order(e: Evaluation) -> tuple[int, bool, int, bool, str]:
-        augmented = e.tta != "none"
-        return place(e.split, SPLITS), not metrics.owns(e), place(e.format, [*FORMATS]), augmented, e.tta
+        return place(e.split, SPLITS), not metrics.owns(e), place(e.format, [*FORMATS]), e.tta != PLAIN, e.tta
 
     return sorted(metrics.evaluations.values(), key=order)
 
@@ -76,79 +45,79 @@ def labels_of(evaluation: Evaluation, metrics: Metrics) -> list[str]:
     return list(metrics.label_names if names else evaluation.per_class)
 
 
-def changes(ordered: Sequence[Evaluation]) -> list[Change]:
-    """What ONNX and INT8 change, where PyTorch was evaluated on the same images."""
-    ordered = [e for e in ordered if e.tta == "none"]
+def changes(ordered: Sequence[Evaluation]) -> list[tuple[Evaluation, Evaluation, float]]:
+    """PyTorch's evaluation, that of an exported file on the same images, and by how many points accuracy changes."""
     reference = {(e.dataset, e.split, e.images): e for e in ordered if e.plain}
-    result = []
-    for e in ordered:
-        base = reference.get((e.dataset, e.split, e.images))
-        if base and e is not base and e.format in FORMATS:
-            points = round(100 * (e.accuracy - base.accuracy), 1) + 0.0  # + 0.0: never "-0.0"
-            result.append(Change(FORMATS[e.format], f"{e.dataset} {e.split}", points, base, e))
-    return result
+    pairs = [(reference.get((e.dataset, e.split, e.images)), e) for e in ordered if e.tta == PLAIN and not e.plain]
+    return [  # + 0.0: never "-0.0"
+        (base, e, round(100 * (e.accuracy - base.accuracy), 1) + 0.0)
+        for base, e in pairs
+        if base and e.format in FORMATS
+    ]
 
 
-def confusions(evaluation: Evaluation, labels: Sequence[str], most: int = 5) -> list[Confusion]:
-    """The largest confusions, by the share of the true class; a pair of classes needs three images to count."""
+def confusions(evaluation: Evaluation, labels: Sequence[str], most: int = 5) -> list[tuple[str, str, int, float]]:
+    """The largest confusions: true class, predicted class, images, and the share of the true class that they are.
+
+    They are ranked by that share, and a pair of classes needs three images to count.
+    """
     pairs = [
-        Confusion(true, predicted, count, count / sum(row))
+        (true, predicted, count, count / sum(row))
         for true, row in zip(labels, evaluation.confusion_matrix, strict=True)
         for predicted, count in zip(labels, row, strict=True)
         if predicted != true and count >= 3
     ]
-    return sorted(pairs, key=lambda pair: -pair.share)[:most]
+    return sorted(pairs, key=lambda pair: -pair[3])[:most]
 
 
-def findings(evaluation: Evaluation) -> Findings:
-    """Strengths and limits that the figures of one evaluation show."""
-    found = Findings()
-    _compare_with_the_commonest_class(evaluation, found)
-    _compare_classes(evaluation, found)
-    _judge_calibration(evaluation, found)
-    return found
+def findings(evaluation: Evaluation) -> tuple[list[str], list[str]]:
+    """Strengths and limits that the figures of one evaluation show, in sentences."""
+    facts = [_commonest_class(evaluation), *_classes(evaluation), _calibration(evaluation)]
+    return [sentence for good, sentence in facts if good], [sentence for good, sentence in facts if not good]
 
 
-def _compare_with_the_commonest_class(evaluation: Evaluation, found: Findings) -> None:
+def _commonest_class(evaluation: Evaluation) -> tuple[bool, str]:
+    """Whether the model beats the answer that needs none, and a sentence on it."""
     commonest = max(evaluation.per_class, key=lambda label: evaluation.per_class[label].support)
     base = evaluation.per_class[commonest].support / evaluation.images
     gain = 100 * (evaluation.accuracy - base)
-    (found.strengths if gain > 0 else found.limits).append(
+    return gain > 0, (
         f"Accuracy is {abs(gain):.1f} points {'above' if gain > 0 else 'below'} that of always answering "
         f"“{commonest}”, the commonest class ({percent(base)})."
     )
 
 
-def _compare_classes(evaluation: Evaluation, found: Findings) -> None:
+def _classes(evaluation: Evaluation) -> Iterator[tuple[bool, str]]:
+    """What is good (True) and bad about single classes."""
     scores = {label: score for label, score in evaluation.per_class.items() if score.support}
     ranked = sorted(scores, key=lambda label: scores[label].f1)
-    for label, verdict, where in ((ranked[-1], "best", found.strengths), (ranked[0], "worst", found.limits)):
-        s = scores[label]
-        where.append(
-            f"“{label}” is recognised {verdict}: F1 {percent(s.f1)}, precision {percent(s.precision)}, "
-            f"recall {percent(s.recall)}."
+    for good, label in ((True, ranked[-1]), (False, ranked[0])):
+        s, verdict = scores[label], "best" if good else "worst"
+        yield (
+            good,
+            (
+                f"“{label}” is recognised {verdict}: F1 {percent(s.f1)}, precision {percent(s.precision)}, "
+                f"recall {percent(s.recall)}."
+            ),
         )
     top_2 = percent(evaluation.top_2_accuracy)
-    found.strengths.append(f"For {top_2} of the images the true class is one of the two most probable.")
-    missed = [label for label, score in scores.items() if score.recall < 0.5]
-    if missed:
-        found.limits.append(f"Fewer than half of the faces are found in these classes: {', '.join(missed)}.")
+    yield True, f"For {top_2} of the images the true class is one of the two most probable."
+    if missed := [label for label, score in scores.items() if score.recall < 0.5]:
+        yield False, f"Fewer than half of the faces are found in these classes: {', '.join(missed)}."
     gap = 100 * (evaluation.accuracy - evaluation.balanced_accuracy)
     if gap >= 1:
-        found.limits.append(
-            f"Balanced accuracy is {gap:.1f} points below accuracy: rare classes do worse than frequent ones."
-        )
-    few = [f"{label} ({score.support})" for label, score in scores.items() if score.support < 100]
-    if few:
-        found.limits.append(f"Few images, so uncertain figures: {', '.join(few)}.")
+        yield False, f"Balanced accuracy is {gap:.1f} points below accuracy: rare classes do worse than frequent ones."
+    if few := [f"{label} ({score.support})" for label, score in scores.items() if score.support < 100]:
+        yield False, f"Few images, so uncertain figures: {', '.join(few)}."
 
 
-def _judge_calibration(evaluation: Evaluation, found: Findings) -> None:
+def _calibration(evaluation: Evaluation) -> tuple[bool, str]:
+    """Whether confidence is close to accuracy, and a sentence on it."""
     error, bins = evaluation.expected_calibration_error, evaluation.reliability
     confidence = sum(b.confidence * b.count for b in bins if b.count) / max(sum(b.count for b in bins), 1)
     bias = confidence - evaluation.accuracy
     tendency = "over-confident" if bias > 0.01 else "under-confident" if bias < -0.01 else "off in both directions"
-    (found.strengths if error < 0.05 else found.limits).append(
+    return error < 0.05, (
         f"Probabilities are {'close to what they claim' if error < 0.05 else tendency}: mean confidence is "
         f"{percent(confidence)} at an accuracy of {percent(evaluation.accuracy)} "
         f"(expected calibration error {percent(error)})."

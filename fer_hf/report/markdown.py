@@ -112,7 +112,6 @@ def render(template: str, **values: Any) -> str:
     # No HTML escapes: this is Markdown, and `finalize` escapes it.
     jinja = Environment(loader=loader, finalize=markdown, trim_blocks=True, lstrip_blocks=True)  # noqa: S701
     jinja.filters["as_is"] = Markdown
-    helpers = {f.__name__: f for f in (code, duration, number, percent, table)}
-    jinja.globals.update(helpers)
+    jinja.globals.update({f.__name__: f for f in (code, duration, number, percent, table)})
     text = jinja.get_template(template).render(**values)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"

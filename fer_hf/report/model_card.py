@@ -20,15 +20,11 @@ from fer_hf.report import facts
 from fer_hf.report.figures import write_figures
 from fer_hf.report.markdown import Markdown, code, licence_metadata, number, percent, render, table
 from fer_hf.runs.folder import Run
-from fer_hf.runs.records import Data, Evaluation, Hub, Metrics, Split
+from fer_hf.runs.records import PLAIN, Data, Evaluation, Hub, Metrics, Split
 
 TTA = {"flip": "flip", "ten_crop": "ten crops"}
-RESULTS = (
-    ("accuracy", "accuracy", "Accuracy"),
-    ("f1", "macro_f1", "Macro F1"),
-    ("balanced_accuracy", "balanced_accuracy", "Balanced accuracy"),
-)
-"""What the metadata reports: the Hub's name of a metric, ours, and the one that people read."""
+RESULTS = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "balanced_accuracy": "Balanced accuracy"}
+"""The figures in the metadata, and what they are called there."""
 
 
 def metadata(metrics: Metrics, evaluation: Evaluation, title: str) -> Markdown:
@@ -49,11 +45,11 @@ def metadata(metrics: Metrics, evaluation: Evaluation, title: str) -> Markdown:
             dataset_type=kind or evaluation.dataset,
             dataset_name=evaluation.dataset,
             dataset_split=evaluation.split,
-            metric_type=metric,
+            metric_type=key.removeprefix("macro_"),
             metric_name=name,
             metric_value=round(getattr(evaluation, key), 4),
         )
-        for metric, key, name in RESULTS
+        for key, name in RESULTS.items()
     ]
     tags = ["facial-expression-recognition", "emotion", "fer", *metrics.export, *hub.tags]
     card = ModelCardData(
@@ -85,7 +81,7 @@ def results_table(ordered: Sequence[Evaluation]) -> Markdown:
     rows = [
         [
             f"{e.dataset} {e.split}",
-            facts.FORMATS.get(e.format, e.format) + ("" if e.tta == "none" else f" + {TTA.get(e.tta, e.tta)}"),
+            facts.FORMATS.get(e.format, e.format) + ("" if e.tta == PLAIN else f" + {TTA.get(e.tta, e.tta)}"),
             *(
                 Markdown(percent(value, interval).replace(", ", ",\N{NO-BREAK SPACE}"))
                 for value, interval in ((e.accuracy, e.accuracy_ci), (e.macro_f1, e.macro_f1_ci))
@@ -137,6 +133,7 @@ def card_text(metrics: Metrics, figures: Sequence[str] = ()) -> str:
     """
     ordered = facts.evaluations(metrics)
     main = facts.headline(ordered)
+    labels, (strengths, limits) = facts.labels_of(main, metrics), facts.findings(main)
     report = metrics.recipe.get("report") or {}
     title = report.get("title") or metrics.name or "Facial expression model"
     dump = yaml.safe_dump(dict(metrics.recipe), sort_keys=False, allow_unicode=True, width=math.inf)
@@ -146,15 +143,17 @@ def card_text(metrics: Metrics, figures: Sequence[str] = ()) -> str:
         metrics=metrics,
         evaluations=ordered,
         main=main,
-        labels=facts.labels_of(main, metrics),
+        labels=labels,
         metadata=metadata(metrics, main, title),
         title=title,
         description=report.get("description"),
         recipe_yaml=Markdown(dump.strip()) if metrics.recipe else None,
         figures=figures,
         model_id=Markdown("PATH/TO/MODEL"),
-        findings=facts.findings(main),
-        classes=facts.groups(main, facts.labels_of(main, metrics)),
+        strengths=strengths,
+        limits=limits,
+        classes=facts.groups(main, labels),
+        formats=facts.FORMATS,
         **{f.__name__: f for f in (*functions, hyperparameters, results_table, split_table)},
     )
 

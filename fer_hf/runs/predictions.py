@@ -13,7 +13,7 @@ from datasets import ClassLabel, Dataset, Features, Sequence, Value
 from scipy.special import softmax
 
 from fer_hf.errors import UserError
-from fer_hf.metrics import Array, classification_metrics
+from fer_hf.metrics import Array, ExpressionMetric
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,9 @@ def read_predictions(path: Path) -> Predictions:
 def figures_of(path: Path) -> dict[str, Any]:
     """All figures of a predictions file (see `metrics.classification_metrics`)."""
     predictions = read_predictions(path)
-    return classification_metrics(predictions.logits, predictions.labels, predictions.label_names)
+    return ExpressionMetric(predictions.label_names).compute(
+        predictions=predictions.logits, references=predictions.labels
+    )
 
 
 metrics_from = figures_of  # TRANSITION

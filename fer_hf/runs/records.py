@@ -258,11 +258,11 @@ def read_record(kind: type[Record], content: Any) -> Record:
 
 
 OPTIONAL = {
-    Evaluation: ("tta", "content", "own"),
+    Evaluation: tuple(Evaluation.__dataclass_fields__),
     Training: ("profile",),
     ExportedFile: ("max_logit_difference", "calibration", "calibration_images"),
 }
-"""Fields that are written only where they say something."""
+"""Fields that are not written where they are None, or "none" for `tta`."""
 
 
 def plain(record: Any) -> Any:

@@ -17,6 +17,7 @@ from fer_hf.data.audit import audit
 from fer_hf.data.faces import per_class_counts
 from fer_hf.errors import UserError
 from fer_hf.files import write_csv, write_text
+from fer_hf.metrics import ClassBalance, class_balance
 from fer_hf.report.audit_page import audit_page, shown, summary
 from fer_hf.workflows.faces import remarks
 
@@ -46,9 +47,10 @@ def inspect_faces(
     return faces
 
 
-def counts_by_split(faces: Faces) -> dict[str, dict[str, int]]:
-    """Images of each class in each split."""
-    return {str(split): per_class_counts(data) for split, data in faces.splits.items()}
+def class_counts(faces: Faces) -> dict[str, tuple[dict[str, int], ClassBalance]]:
+    """Images of each class in each split, and how evenly they are spread."""
+    counts = {str(split): per_class_counts(data) for split, data in faces.splits.items()}
+    return {split: (of, class_balance(of)) for split, of in counts.items()}
 
 
 def draw_classes(
