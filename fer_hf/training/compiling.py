@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fer_hf.console import console
 from fer_hf.errors import UserError
+from fer_hf.models.network import network
 from fer_hf.training.launch import processes
 
 COMPILING = 0.3
@@ -75,11 +76,11 @@ def compiled(model: nn.Module) -> Iterator[None]:
 
     What cannot be compiled runs as it is.
     """
-    network: nn.Module = getattr(model, "timm_model", model)
+    inner = network(model)
     torch.compiler.reset()  # or the models of earlier trainings in this process count against its limit
-    network.compile(dynamic=False)
+    inner.compile(dynamic=False)
     try:
         with torch._dynamo.config.patch(suppress_errors=True, recompile_limit=64):
             yield
     finally:
-        vars(network).pop("_compiled_call_impl")
+        vars(inner).pop("_compiled_call_impl")

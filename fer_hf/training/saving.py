@@ -65,11 +65,10 @@ class SavingTrainer(Trainer):
 
     def _keep_best(self) -> None:
         """Write the model aside, then rename file by file, the weights last."""
-        weights = self.accelerator.get_state_dict(self.model) if self.is_fsdp_enabled else None  # from all processes
         if not self.args.should_save:
             return
         try:
-            save_model(self.accelerator.unwrap_model(self.model), self.processor, self._aside, weights)
+            save_model(self.accelerator.unwrap_model(self.model), self.processor, self._aside)
             self.best_model.mkdir(exist_ok=True)
             for path in sorted(self._aside.iterdir(), key=lambda p: p.suffix == ".safetensors"):
                 move_into_place(path, self.best_model / path.name)

@@ -13,7 +13,7 @@ from fer_hf.errors import FerError, UserError
 from fer_hf.images.spec import ImageSpec
 from fer_hf.models.classifier import predict_logits
 from fer_hf.models.load import load_model, save_model
-from fer_hf.models.network import head_of
+from fer_hf.models.network import head
 
 FER7 = LABEL_SETS["fer7"]
 
@@ -38,7 +38,7 @@ def faces():
 def timm_folder(folder, architecture, size=48):
     torch.manual_seed(0)
     loaded = load_model(architecture, FER7, pretrained=False, image_size=size)
-    torch.nn.init.normal_(head_of(loaded.model).weight, std=0.1)  # some architectures begin with zeros
+    torch.nn.init.normal_(head(loaded.model).weight, std=0.1)  # some architectures begin with zeros
     save_model(loaded.model, loaded.processor, folder)
     return folder
 

@@ -20,7 +20,7 @@ from fer_hf.images.transforms import EvalTransform
 from fer_hf.metrics import classification_metrics
 from fer_hf.models.classifier import predict_logits
 from fer_hf.models.load import load_model, save_model
-from fer_hf.models.network import head_of
+from fer_hf.models.network import head
 from fer_hf.runs.folder import Run
 from fer_hf.runs.predictions import metrics_from, write_predictions
 from fer_hf.workflows.evaluate import evaluate_split
@@ -37,7 +37,7 @@ def decided():
     """A model whose answers are far from uniform: only then is a mean of probabilities unlike one of logits."""
     torch.manual_seed(0)
     loaded = load_model("test_resnet", LABEL_SETS["fer7"], pretrained=False, image_size=32)
-    torch.nn.init.normal_(head_of(loaded.model).weight, std=5)
+    torch.nn.init.normal_(head(loaded.model).weight, std=5)
     return loaded
 
 

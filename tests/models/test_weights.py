@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.errors import UserError
 from fer_hf.models.load import load_model
-from fer_hf.models.network import head_of
+from fer_hf.models.network import head
 
 FER7 = LABEL_SETS["fer7"]
 
@@ -177,4 +177,4 @@ def test_only_for_timm_architectures(tmp_path):
     path = write(trained().state_dict(), tmp_path / "w.pt")
     with pytest.raises(UserError, match=r"model\.weights fills a timm architecture: 'google/vit"):
         load(path, "google/vit-base-patch16-224-in21k")
-    assert head_of(load(path).model).out_features == 7
+    assert head(load(path).model).out_features == 7
