@@ -166,20 +166,6 @@ def test_our_own_commands_never_run_the_code_beside_the_weights(tmp_path):
     assert AutoImageProcessor.from_pretrained(folder).size == {"height": 48, "width": 48}
 
 
-@pytest.mark.export
-def test_onnx_follows_pytorch(tmp_path):
-    from fer_hf.deploy.onnx import export_onnx
-    from fer_hf.models.classifier import load_onnx
-
-    loaded = network()
-    saved(loaded, tmp_path)
-    pixels = torch.randn(4, 3, 48, 48)
-    assert export_onnx(tmp_path, pixels)["max_logit_difference"] < 1e-4
-    with torch.inference_mode():
-        expected = loaded.model.eval()(pixels).logits
-    torch.testing.assert_close(load_onnx(tmp_path)(pixel_values=pixels).logits, expected, rtol=1e-3, atol=1e-4)
-
-
 @pytest.mark.parametrize("name", ["mobilenetv3_small_100", "mobilevit_xxs", "densenet121"])
 def test_other_backbones(name):
     assert len(logits(network(name, image_size=64))) == 7
