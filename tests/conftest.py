@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -56,3 +57,37 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
         return int(stopped.value.code or 0), out, err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small network for seven emotions, 32 pixels wide; its answers are far from uniform. Read only."""
+    import torch
+
+    from fer_hf.emotions import LABEL_SETS
+    from fer_hf.models.load import load_model, save_model
+    from fer_hf.models.network import head
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        loaded = load_model("test_resnet", LABEL_SETS["fer7"], pretrained=False, image_size=32)
+        torch.nn.init.normal_(head(loaded.model).weight, std=5)
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    save_model(loaded.model, loaded.processor, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of `tiny_model` with `onnx/model.onnx` and `onnx/model_int8.onnx`, for tests marked `export`."""
+    from fer_hf.data.readers import toy
+    from fer_hf.deploy.onnx import export_onnx, pixel_values
+    from fer_hf.deploy.quantise import quantise
+    from fer_hf.models.classifier import load_classifier
+
+    folder = tmp_path_factory.mktemp("exported") / "model"
+    shutil.copytree(tiny_model, folder)
+    classifier, faces = load_classifier(folder), toy.load(train=8, validation=1, test=1, size=32)
+    export_onnx(classifier, folder, pixel_values(faces["test"], classifier.spec))
+    quantise(folder, faces["train"], classifier.spec)
+    return folder

@@ -7,26 +7,32 @@ from typing import Any
 import numpy as np
 import torch
 
-from fer_hf.images.spec import ImageSpec
 from fer_hf.machine import environment
-from fer_hf.models.load import load_model
+from fer_hf.models.classifier import load_classifier
+from fer_hf.runs.folder import Run
 
 WARM_UP = 10
+"""Forward passes before the timed ones."""
 
 
 @torch.inference_mode()
-def cpu_latency(model_folder: Path, runs: int = 30) -> dict[str, Any]:
-    """Median, least and most milliseconds of `runs` forward passes of one image `(1, 3, H, W)`, after a warm-up.
+def cpu_latency(source: str | Path | Run, runs: int = 30) -> dict[str, Any]:
+    """Time forward passes of one image `(1, 3, H, W)`, after a warm-up.
 
-    With them go the CPU's name and torch's number of threads: figures with other ones cannot be compared.
+    Args:
+        source: a run, a model folder or a Hub id.
+        runs: how many passes are timed.
+
+    Returns:
+        Median, least and most milliseconds. With them go the name of the CPU and torch's number of threads: figures
+        with other ones cannot be compared.
     """
-    loaded = load_model(str(model_folder))
-    model = loaded.model.cpu().float().eval()
-    image = torch.zeros(1, 3, *ImageSpec.from_processor(loaded.processor).size)
+    classifier = load_classifier(source)
+    image = torch.zeros(1, 3, *classifier.spec.size)
     milliseconds = []
     for _ in range(WARM_UP + runs):
         began = time.perf_counter()
-        model(pixel_values=image)
+        classifier.model(pixel_values=image)
         milliseconds.append(1000 * (time.perf_counter() - began))
     timed = np.array(milliseconds[WARM_UP:])
     return {

@@ -1,13 +1,6 @@
-"""From pictures to pixel values: whole uint8 batches, on whatever device they lie.
+"""How a model wants its images: size, crop, interpolation, mean and std, read from its image processor.
 
-Design:
-- What a model wants (size, crop, interpolation, mean, std) is read from its `AutoImageProcessor` into an `ImageSpec`;
-  evaluation then gives what the processor itself gives, only in batches.
-- Images stay uint8, grey ones with a single channel, until the last moment.
-- Training composes crop, flip, rotation and resize into one sampling grid, so pixels are interpolated once (images of
-  many sizes were brought to one before, see `data.cache`).
-- Nothing is sent to a GPU in a way that waits for it.
-- Randomness is keyed: row `index` of a table drawn from (seed, epoch) holds all that image `index` needs then.
+With these, `transforms.EvalTransform` gives what the processor itself gives, only in batches.
 """
 
 import math
@@ -25,8 +18,6 @@ PIL_INTERPOLATION = {
     Image.Resampling.BICUBIC: InterpolationMode.BICUBIC,
     Image.Resampling.LANCZOS: InterpolationMode.BICUBIC,  # tensors have no Lanczos; bicubic is within the tolerance
 }
-
-
 TIMM_INTERPOLATION = {
     "bilinear": InterpolationMode.BILINEAR,
     "bicubic": InterpolationMode.BICUBIC,
@@ -51,48 +42,31 @@ class ImageSpec:
 
     @classmethod
     def from_processor(cls, processor: Any) -> "ImageSpec":
-        """Read an `AutoImageProcessor`, `TimmWrapperImageProcessor` included.
+        """Read an image processor.
 
-        Raises `UserError` when the processor does something that a resize, a centre crop and a normalisation are not.
+        Args:
+            processor: from `AutoImageProcessor`, `TimmWrapperImageProcessor` included.
+
+        Raises:
+            UserError: it does something that a resize, a centre crop and a normalisation are not.
+
+        Example:
+            >>> from transformers import ViTImageProcessor
+            >>> ImageSpec.from_processor(ViTImageProcessor(size={"height": 32, "width": 32})).size
+            (32, 32)
         """
         if hasattr(processor, "data_config"):
             return cls._from_timm(processor.data_config)
-        config = processor.to_dict()
-        flags = {
-            name: bool(getattr(processor, name, False)) for name in ("do_resize", "do_center_crop", "do_normalize")
-        }
+        name, config = type(processor).__name__, processor.to_dict()
         if getattr(processor, "do_flip_channel_order", False) or getattr(processor, "rescale_offset", False):
-            raise UserError(
-                f"{type(processor).__name__} flips channels or shifts values: take the timm model of its kind."
-            )
-        if type(processor).__name__.startswith("Levit"):
-            raise UserError(f"{type(processor).__name__} has a resize of its own: take the timm model of its kind.")
-        size, crop = dict(config.get("size") or {}), dict(config.get("crop_size") or {})
-        if not flags["do_resize"] or not (size.get("height") or size.get("shortest_edge")):
-            raise UserError(f"{type(processor).__name__} does not resize to one size: it cannot make batches ({size}).")
+            raise UserError(f"{name} flips channels or shifts values: take the timm model of its kind.")
+        if name.startswith("Levit"):
+            raise UserError(f"{name} has a resize of its own: take the timm model of its kind.")
         interpolation = PIL_INTERPOLATION.get(config.get("resample", Image.Resampling.BILINEAR))
         if interpolation is None:
-            raise UserError(
-                f"{type(processor).__name__} uses an interpolation that is not supported: {config['resample']}."
-            )
-        edge = size.get("shortest_edge")
-        resize: int | tuple[int, int] = edge or (size["height"], size["width"])
-        final = (edge, edge) if edge else (size["height"], size["width"])
-        if config.get("crop_pct") and edge:  # ConvNeXT: enlarge and crop below 384 pixels, squash from there on
-            resize = (edge, edge) if edge >= 384 else int(edge / config["crop_pct"])
-        elif flags["do_center_crop"] and crop:
-            final = (crop["height"], crop["width"])
-        elif edge:
-            raise UserError(
-                f"{type(processor).__name__} keeps the aspect ratio without a crop: it cannot make batches."
-            )
-        factor = 255 * config.get("rescale_factor", 1 / 255) if getattr(processor, "do_rescale", False) else 255.0
-        mean = tuple(config["image_mean"]) if flags["do_normalize"] else (0.0, 0.0, 0.0)
-        std = tuple(config["image_std"]) if flags["do_normalize"] else (1.0, 1.0, 1.0)
-        if getattr(processor, "include_top", False):  # EfficientNet divides by std a second time
-            mean, std = mean, tuple(s * s for s in std)
-        mean, std = tuple(m / factor for m in mean), tuple(s / factor for s in std)
-        return cls(final, resize, interpolation, mean, std, crop_rounds_down=True)
+            raise UserError(f"{name} uses an interpolation that is not supported: {config['resample']}.")
+        size, resize = _sizes(processor, config)
+        return cls(size, resize, interpolation, *_mean_and_std(processor, config), crop_rounds_down=True)
 
     @classmethod
     def _from_timm(cls, config: dict[str, Any]) -> "ImageSpec":
@@ -109,3 +83,30 @@ class ImageSpec:
             raise UserError(f"timm's interpolation {config['interpolation']!r} is not supported.")
         resize = scaled if mode == "squash" else scaled[0]
         return cls((height, width), resize, interpolation, tuple(config["mean"]), tuple(config["std"]))
+
+
+def _sizes(processor: Any, config: dict[str, Any]) -> tuple[tuple[int, int], int | tuple[int, int]]:
+    """Final height and width, and what is resized to before the crop."""
+    name, size = type(processor).__name__, dict(config.get("size") or {})
+    edge = size.get("shortest_edge")
+    if not getattr(processor, "do_resize", False) or not (size.get("height") or edge):
+        raise UserError(f"{name} does not resize to one size: it cannot make batches ({size}).")
+    both = (edge, edge) if edge else (size["height"], size["width"])
+    if edge and config.get("crop_pct"):  # ConvNeXT: enlarge and crop below 384 pixels, squash from there on
+        return both, both if edge >= 384 else int(edge / config["crop_pct"])
+    crop = dict(config.get("crop_size") or {})
+    if crop and getattr(processor, "do_center_crop", False):
+        return (crop["height"], crop["width"]), edge or both
+    if edge:
+        raise UserError(f"{name} keeps the aspect ratio without a crop: it cannot make batches.")
+    return both, both
+
+
+def _mean_and_std(processor: Any, config: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Of images in [0, 1]."""
+    normalises = getattr(processor, "do_normalize", False)
+    mean, std = (config["image_mean"], config["image_std"]) if normalises else ((0.0,) * 3, (1.0,) * 3)
+    if getattr(processor, "include_top", False):  # EfficientNet divides by std a second time
+        std = tuple(s * s for s in std)
+    factor = 255 * config.get("rescale_factor", 1 / 255) if getattr(processor, "do_rescale", False) else 255.0
+    return tuple(m / factor for m in mean), tuple(s / factor for s in std)

@@ -1,8 +1,5 @@
-"""From pictures to pixel values: whole uint8 batches, on whatever device they lie.
+"""From uint8 batches to `pixel_values`: what the processor does for evaluation, augmentation for training.
 
-Design:
-- What a model wants (size, crop, interpolation, mean, std) is read from its `AutoImageProcessor` into an `ImageSpec`;
-  evaluation then gives what the processor itself gives, only in batches.
 - Images stay uint8, grey ones with a single channel, until the last moment.
 - Training composes crop, flip, rotation and resize into one sampling grid, so pixels are interpolated once (images of
   many sizes were brought to one before, see `data.cache`).
@@ -14,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +26,12 @@ DRAWN = 16
 
 
 def by_shape(images: Tensor | Sequence[Tensor], transform: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Apply `transform(images (b, C, H, W), positions (b,))` to each group of images of one shape, in the old order."""
+    """Transform images of any shapes, in groups of one shape, and keep their order.
+
+    Args:
+        images: a batch `(B, C, H, W)`, or a list of `(C, H, W)`.
+        transform: called with the images `(b, C, H, W)` of a group and their positions `(b,)` among all.
+    """
     if isinstance(images, Tensor):
         return transform(images, torch.arange(len(images), device=images.device))
     groups: dict[torch.Size, list[int]] = {}
@@ -47,18 +50,48 @@ def normalise(images: Tensor, spec: ImageSpec) -> Tensor:
 
 @lru_cache
 def _mean_and_std(spec: ImageSpec, device: torch.device) -> tuple[Tensor, Tensor]:
-    """`(1, 3, 1, 1)` each; kept, since a GPU is waited for when something is sent to it anew."""
+    """Mean and std `(1, 3, 1, 1)` of a spec; cached, since sending them to a GPU would wait for it."""
     mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
     return mean, std
 
 
+def views(images: Tensor | Sequence[Tensor], tta: str) -> list[Any]:
+    """What test-time augmentation shows a model of uint8 images, whole batches of the same kind.
+
+    Args:
+        images: uint8 `(B, C, H, W)`, or a list of `(C, H, W)`.
+        tta: `"none"`: the images. `"flip"`: the images and their mirror images. `"ten_crop"`: the corners and the
+            centre, of 7/8 of height and width, and the same of the mirror images (Krizhevsky et al., 2012, section 4.1:
+            224 of 256 pixels).
+
+    Example:
+        >>> len(views(torch.zeros(2, 1, 48, 48, dtype=torch.uint8), "ten_crop"))
+        10
+    """
+    if not isinstance(images, Tensor):
+        return [list(view) for view in zip(*(views(image, tta) for image in images), strict=True)]
+    if tta == "ten_crop":
+        return list(tv.ten_crop(images, [round(pixels * 7 / 8) for pixels in images.shape[-2:]]))
+    return [images, tv.horizontal_flip(images)] if tta == "flip" else [images]
+
+
 class EvalTransform:
-    """uint8 `(B, C, H, W)`, or a list of `(C, H, W)`, to float32 `pixel_values` `(B, 3, h, w)`, as the processor."""
+    """Uint8 images to float32 `pixel_values` `(B, 3, h, w)`, as the processor makes them.
+
+    Args:
+        spec: size, crop, interpolation, mean and std.
+
+    Example:
+        >>> spec = ImageSpec((32, 32), 36, tv.InterpolationMode.BILINEAR, (0.5,) * 3, (0.5,) * 3)
+        >>> EvalTransform(spec)(torch.zeros(2, 1, 48, 48, dtype=torch.uint8)).shape
+        torch.Size([2, 3, 32, 32])
+    """
 
     def __init__(self, spec: ImageSpec):
         self.spec = spec
 
     def __call__(self, images: Tensor | Sequence[Tensor]) -> Tensor:
+        """Uint8 `(B, C, H, W)`, or a list of `(C, H, W)`, to `(B, 3, h, w)`."""
         return by_shape(images, lambda group, _: self._transform(group))
 
     def _transform(self, images: Tensor) -> Tensor:
@@ -75,7 +108,7 @@ class EvalTransform:
 
 @dataclass(eq=False)
 class TrainTransform:
-    """Augmentation and `EvalTransform`'s normalisation in one: random resized crop, flip, rotation, jitter, erasing.
+    """Augmentation and normalisation in one: random resized crop, flip, rotation, colour jitter, erasing.
 
     The only sources of randomness are `seed`, epoch and index.
     """
@@ -111,7 +144,16 @@ class TrainTransform:
         return self._table[list(index)]
 
     def __call__(self, images: Tensor | Sequence[Tensor], index: Sequence[int], epoch: int) -> Tensor:
-        """uint8 `(B, C, H, W)` or list of `(C, H, W)`, `B` row numbers, epoch from 0: float32 `(B, 3, h, w)`."""
+        """Augment images.
+
+        Args:
+            images: uint8 `(B, C, H, W)`, or a list of `(C, H, W)`.
+            index: their `B` row numbers in the training set.
+            epoch: counted from 0.
+
+        Returns:
+            `pixel_values`, float32 `(B, 3, h, w)`.
+        """
         drawn = self.uniform(epoch, index).to(images[0].device, non_blocking=True)
         size = (self.sizes[epoch],) * 2 if epoch < len(self.sizes) else self.spec.size
         return by_shape(images, lambda group, rows: self._transform(group, drawn[rows.to(drawn.device)], size))

@@ -1,82 +1,91 @@
-"""Predictions are made once and kept: every figure is computed from the Parquet file that is written here."""
+"""A trained classifier, PyTorch or ONNX behind one call: labels and scores for people, logits for whoever counts."""
 
 import importlib.util
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torchvision.transforms.v2 import functional as tv
+from transformers.utils import cached_file
 
 from fer_hf.console import track
+from fer_hf.data.decode import decode
 from fer_hf.errors import UserError
-from fer_hf.images.batches import FaceDataset, as_is
+from fer_hf.images.batches import FaceDataset, as_is, to_uint8
 from fer_hf.images.spec import ImageSpec
-from fer_hf.images.transforms import EvalTransform
+from fer_hf.images.transforms import EvalTransform, views
+from fer_hf.models.load import emotions_of, load_config, load_model, load_processor
+from fer_hf.models.resolve import Source, resolve
+from fer_hf.runs.folder import ONNX_FILES, Run
+
+Format = Literal["pytorch", "onnx", "int8"]
+Answer = list[dict[str, Any]]
 
 
-def views(images: Tensor | list[Tensor], tta: str) -> list[Any]:
-    """What a model sees of uint8 `images` `(B, C, H, W)`, or of a list of `(C, H, W)`: whole batches, of the same kind.
-
-    `none`: the images. `flip`: the images and their mirror images. `ten_crop`: the corners and the centre, of 7/8 of
-    height and width, and the same of the mirror images (Krizhevsky et al., 2012, section 4.1: 224 of 256 pixels).
-    """
-    if not isinstance(images, Tensor):
-        return [list(view) for view in zip(*(views(image, tta) for image in images), strict=True)]
-    if tta == "ten_crop":
-        return list(tv.ten_crop(images, [round(pixels * 7 / 8) for pixels in images.shape[-2:]]))
-    return [images, tv.horizontal_flip(images)] if tta == "flip" else [images]
-
-
-@torch.inference_mode()
-def predict_logits(
-    model: Callable[..., Any],
-    dataset: Dataset,
-    spec: ImageSpec,
-    batch_size: int = 128,
-    accelerator: Accelerator | None = None,
-    tta: str = "none",
-) -> np.ndarray:
-    """Logits `(N, C)` float32 of a dataset with `image` and `label`, in its order.
-
-    With test-time augmentation they are the logarithm of the mean probability over the `views`, each resized and
-    cropped as any image: their softmax is that mean.
+def load_classifier(
+    source: str | Path | Run, format: Format = "pytorch", device: str | torch.device | None = None
+) -> "Classifier":
+    """Load a trained classifier of emotions.
 
     Args:
-        model: called as `model(pixel_values=...)`, returns something with `.logits`: a torch module, or an ONNX Runtime
-            model of Optimum.
-        accelerator: shares the work among processes; every one of them gets all logits. None: this process alone.
+        source: a run, a run folder, a model folder or a Hub id.
+        format: which file of the model: `"pytorch"`, or `"onnx"` and `"int8"` of an exported one.
+        device: where a PyTorch model runs, such as `"cuda"`; the CPU when None, where ONNX Runtime always runs.
+
+    Returns:
+        The classifier, in evaluation mode.
+
+    Raises:
+        UserError: there is no such model or file, its labels are no emotions, or `format` is unknown.
+
+    Example:
+        `load_classifier("someone/faces", format="int8")("face.jpg")`
     """
-    loader: Any = DataLoader(FaceDataset(dataset), batch_size=batch_size, collate_fn=as_is)
-    device = torch.device("cpu")
-    if isinstance(model, torch.nn.Module):
-        model.eval()
-        device = accelerator.device if accelerator else next(model.parameters()).device
-        model.to(device)
-    if accelerator:
-        loader = accelerator.prepare_data_loader(loader)
-    transform = EvalTransform(spec)
-    rows = []
-    for batch in track(loader, "predicting", quiet=bool(accelerator and not accelerator.is_main_process)):
-        images = batch["images"]
-        images = images.to(device) if isinstance(images, torch.Tensor) else [image.to(device) for image in images]
-        seen = [torch.as_tensor(model(pixel_values=transform(view)).logits).float() for view in views(images, tta)]
-        logits = seen[0] if tta == "none" else torch.stack(seen).log_softmax(-1).logsumexp(0) - math.log(len(seen))
-        rows.append((accelerator.gather_for_metrics(logits) if accelerator else logits).cpu().numpy())
-    return np.concatenate(rows)
+    if format not in ("pytorch", *ONNX_FILES):
+        raise UserError(f"format={format!r} is unknown: pytorch, onnx and int8 are the files of a model.")
+    if format == "pytorch":
+        loaded = load_model(source)
+        model: Any = loaded.model
+        return Classifier(
+            model.to(device or "cpu"), loaded.processor, loaded.label_names, format, str(resolve(source).location)
+        )
+    if torch.device(device or "cpu").type != "cpu":
+        raise UserError(f"device={str(device)!r}: ONNX Runtime runs on the CPU here, leave it out.")
+    return _load_onnx(resolve(source), format)
 
 
-FLOAT, INT8 = "model.onnx", "model_int8.onnx"
+def _load_onnx(source: Source, format: str) -> "Classifier":
+    """An exported file in a local model folder or on the Hub, as a model of Optimum."""
+    require_optimum()
+    from onnxruntime import InferenceSession
+    from optimum.onnxruntime import ORTModelForImageClassification
+
+    file = f"onnx/{ONNX_FILES[format]}"
+    try:
+        config = load_config(source)
+        path = cached_file(str(source.location), file)
+        processor = load_processor(source, config)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{file} of {source.name!r} could not be loaded: {error} A run gets it by "
+            f"`fer-hf export RUN{' --int8' if format == 'int8' else ''}`."
+        ) from error
+    # Not by `from_pretrained`, which reads the config of a timm model by another class, and warns of it.
+    model = ORTModelForImageClassification(
+        config=config, session=InferenceSession(path, providers=["CPUExecutionProvider"])
+    )
+    return Classifier(model, processor, emotions_of(source, config), format, str(source.location))
 
 
 def require_optimum() -> None:
-    """Raises `UserError` with the way to install what exporting needs."""
+    """Raise `UserError` with the way to install what exporting needs, when it is missing."""
     if importlib.util.find_spec("optimum") is None or importlib.util.find_spec("onnxruntime") is None:
         raise UserError(
             "Exporting needs Optimum and ONNX Runtime: pip install 'fer_hf[onnx]', or '.[onnx]' in a checkout (it "
@@ -84,15 +93,150 @@ def require_optimum() -> None:
         )
 
 
-def load_onnx(model_folder: Path | str, file_name: str = FLOAT) -> Any:
-    """An `ORTModelForImageClassification` from a local model folder or the Hub, on the CPU."""
-    require_optimum()
-    from optimum.onnxruntime import ORTModelForImageClassification
+class Classifier:
+    """A classifier of facial expressions; `load_classifier` makes one.
 
+    Called with images, it answers as `transformers.pipeline("image-classification")` does.
+
+    Args:
+        model: called as `model(pixel_values=...)`, returns something with `.logits`: a model of transformers, or an
+            `ORTModelForImageClassification` of Optimum.
+        processor: the image processor that belongs to it.
+        label_names: names of the labels in the order of the logits.
+        format: `"pytorch"`, `"onnx"` or `"int8"`.
+        source: the folder or Hub id it was loaded from.
+
+    Example:
+        >>> from fer_hf.models.load import load_model
+        >>> loaded = load_model("test_resnet", ("happy", "sad"), pretrained=False, image_size=32)
+        >>> classifier = Classifier(loaded.model, loaded.processor, loaded.label_names)
+        >>> face = np.zeros((48, 48), dtype=np.uint8)
+        >>> sorted(row["label"] for row in classifier(face))
+        ['happy', 'sad']
+        >>> len(classifier([face, face, face], top_k=1))
+        3
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        label_names: Sequence[str],
+        format: str = "pytorch",
+        source: str = "",
+    ):
+        self.model, self.processor, self.format, self.source = model, processor, format, source
+        if isinstance(model, torch.nn.Module):
+            model.eval()
+        self.label_names = tuple(label_names)
+        self.spec = ImageSpec.from_processor(processor)
+        """How the images are resized, cropped and normalised."""
+        self._transform = EvalTransform(self.spec)
+
+    def __repr__(self) -> str:
+        return f"Classifier({self.source!r}, format={self.format!r}, device={str(self.device)!r})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return torch.device(self.model.device)
+
+    def __call__(self, images: Any, top_k: int = 5, batch_size: int = 64) -> list[Any]:
+        """Labels and probabilities of one image, or of each of several.
+
+        Args:
+            images: a path, a PIL image, a uint8 array `(H, W)` or `(H, W, 3)`, or a uint8 tensor `(C, H, W)`, of one or
+                three channels. Several are a list of them, an array `(B, H, W, 3)` or a tensor `(B, C, H, W)`.
+            top_k: how many labels, the most probable ones; all, when there are fewer.
+            batch_size: images that are in memory at once.
+
+        Returns:
+            `[{"label": "happy", "score": 0.97}, ...]` of one image, the most probable first; a list of such lists of
+            several.
+
+        Raises:
+            UserError: a file cannot be read as an image, or an array has another shape or type.
+        """
+        several = isinstance(images, list | tuple) or (isinstance(images, np.ndarray | Tensor) and images.ndim == 4)
+        rows = images if several else [images]
+        answers: list[Answer] = []
+        for start in range(0, len(rows), batch_size):
+            logits = self.logits([_as_uint8(image) for image in rows[start : start + batch_size]])
+            answers += [self._ranked(scores, top_k) for scores in logits.softmax(dim=-1).tolist()]
+        return answers if several else answers[0]
+
+    def _ranked(self, scores: list[float], top_k: int) -> Answer:
+        """The `top_k` labels of one image with their scores."""
+        ranked = sorted(zip(self.label_names, scores, strict=True), key=lambda pair: pair[1], reverse=True)
+        return [{"label": label, "score": score} for label, score in ranked[:top_k]]
+
+    @torch.inference_mode()
+    def logits(self, images: Tensor | Sequence[Tensor], tta: str = "none") -> Tensor:
+        """Logits `(B, K)` float32 of images, on the classifier's device.
+
+        With test-time augmentation they are the logarithm of the mean probability over the `views`, each resized and
+        cropped as any image: their softmax is that mean.
+
+        Args:
+            images: uint8 `(B, C, H, W)`, or a list of `(C, H, W)`.
+            tta: `"none"`, `"flip"` or `"ten_crop"`.
+        """
+        device = self.device
+        batch = images.to(device) if isinstance(images, Tensor) else [image.to(device) for image in images]
+        parts = [self.model(pixel_values=self._transform(view)).logits.float() for view in views(batch, tta)]
+        return parts[0] if tta == "none" else torch.stack(parts).log_softmax(-1).logsumexp(0) - math.log(len(parts))
+
+    def predict(
+        self,
+        dataset: Dataset,
+        batch_size: int = 128,
+        accelerator: Accelerator | None = None,
+        tta: str = "none",
+        pixels: Tensor | None = None,
+    ) -> np.ndarray:
+        """Logits `(N, K)` float32 of a dataset with `image` and `label`, in its order.
+
+        Args:
+            dataset: the images; their labels are not looked at.
+            batch_size: images per step.
+            accelerator: shares the work among processes, each of which gets all logits, and says on which device a
+                PyTorch model runs. None: this process alone, where the classifier is.
+            tta: test-time augmentation, as in `logits`.
+            pixels: the images, decoded, uint8 `(N, C, H, W)`; None: decoded when their turn comes.
+        """
+        loader: Any = DataLoader(FaceDataset(dataset, pixels=pixels), batch_size=batch_size, collate_fn=as_is)
+        if accelerator:
+            loader = accelerator.prepare_data_loader(loader)
+            if self.format == "pytorch":
+                self.model.to(accelerator.device)
+        rows = []
+        for batch in track(loader, "predicting", quiet=bool(accelerator and not accelerator.is_main_process)):
+            logits = self.logits(batch["images"], tta)
+            if accelerator:
+                logits = accelerator.gather_for_metrics(logits.to(accelerator.device))
+            rows.append(logits.cpu().numpy())
+        return np.concatenate(rows)
+
+
+def _as_uint8(image: Any) -> Tensor:
+    """One image of any kind as uint8 `(C, H, W)`."""
+    if isinstance(image, str | Path):
+        return to_uint8(_read(Path(image)))
+    if isinstance(image, Image.Image):
+        return to_uint8(image)
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim in (2, 3):
+        image = torch.tensor(image if image.ndim == 3 else image[..., None]).permute(2, 0, 1)
+    if isinstance(image, Tensor) and image.dtype == torch.uint8 and image.ndim == 3 and len(image) in (1, 3):
+        return image
+    what = f"{image.dtype} of shape {tuple(image.shape)}" if hasattr(image, "shape") else type(image).__name__
+    raise UserError(
+        f"{what} is no image: give a path, a PIL image, a uint8 array (H, W) or (H, W, 3), or a uint8 tensor (C, H, W)."
+    )
+
+
+def _read(path: Path) -> Image.Image:
+    """The picture in a file, turned as its EXIF data say."""
     try:
-        return ORTModelForImageClassification.from_pretrained(model_folder, subfolder="onnx", file_name=file_name)
-    except (OSError, ValueError) as error:  # which one, depends on where Optimum misses the file
-        raise UserError(
-            f"onnx/{file_name} of {str(model_folder)!r} could not be loaded: {error} A run gets it by "
-            f"`fer-hf export RUN{' --int8' if file_name == INT8 else ''}`."
-        ) from error
+        return ImageOps.exif_transpose(decode({"path": str(path), "bytes": None}))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} is no picture that can be read: {error}") from error

@@ -1,6 +1,6 @@
-"""One function loads them all: Hub checkpoints, timm models through transformers, local folders, files, random weights.
+"""Load an image classifier to train: from the Hub, from timm, from a folder, from a file, or with random weights.
 
-Labels travel by name: a checkpoint whose own labels cover the wanted ones keeps their head rows, in the wanted order;
+Labels travel by name: a checkpoint whose labels cover the wanted ones keeps the rows of its head, in the wanted order;
 any other gets a new head. Input size, mean and std end up where `AutoImageProcessor` finds them again.
 """
 
@@ -32,17 +32,18 @@ from fer_hf.emotions import LabelError, align
 from fer_hf.errors import UserError
 from fer_hf.files import write_text
 from fer_hf.models.attention import EmotionAttentionConfig, EmotionAttentionForImageClassification
-from fer_hf.models.network import head_of
+from fer_hf.models.network import head, network, without_prefix
+from fer_hf.models.resolve import Source, resolve
 from fer_hf.models.weights import fill
+from fer_hf.runs.folder import Run
 
 CONTAMINATED = "dima806/facial_emotions_image_detection"
-
-
 CONTAMINATION_NOTE = (
     f"`{CONTAMINATED}` was very probably trained on FER2013's own test images (its card reports a balanced test "
     "set with disgust recall 1.0, which fits over-sampling before the split). FER2013 scores that start from it are "
     "inflated; compare with a control from `google/vit-base-patch16-224-in21k`."
 )
+NEW, KEPT = "new (random weights)", "kept, rows by name"
 
 
 @dataclass
@@ -52,88 +53,112 @@ class Loaded:
     model: PreTrainedModel
     processor: Any
     base_model: str | None
-    """Hub id of the weights it starts from; None for random weights or an unpublished folder."""
+    """Hub id of the weights it starts from; None for random weights or a folder."""
     head: str
     """Where the classifier's weights come from, in words."""
     notes: list[str] = field(default_factory=list)
 
     @property
     def label_names(self) -> tuple[str, ...]:
+        """Names of the labels in the order of the logits."""
         return labels_of(self.model.config)
 
 
+@dataclass(frozen=True)
+class ModelOptions:
+    """How `load_model` changes a model; the keys of a recipe's section `model` beside its name."""
+
+    pretrained: bool = True
+    """False draws random weights from torch's global generator (timm's own scheme for timm models)."""
+    image_size: int | None = None
+    """Height and width of the input in pixels; None: the model's own."""
+    drop_rate: float = 0.0
+    """Dropout before the classifier, of timm models only."""
+    drop_path_rate: float = 0.0
+    """Stochastic depth, of timm models only."""
+    attention: bool = False
+    """Put squeeze-excite and CBAM between a timm model and a new classifier."""
+    weights: str | None = None
+    """A state dict for a timm architecture, instead of timm's weights (see `weights.fill`)."""
+
+    @property
+    def dropout(self) -> dict[str, float]:
+        """The rates that are not zero, as arguments of timm."""
+        rates = {"drop_rate": self.drop_rate, "drop_path_rate": self.drop_path_rate}
+        return {name: rate for name, rate in rates.items() if rate}
+
+
 def labels_of(config: Any) -> tuple[str, ...]:
-    """Label names of a config in the order of the logits."""
+    """Names of the labels of a transformers config in the order of the logits."""
     return tuple(str(config.id2label[i]) for i in range(len(config.id2label)))
 
 
-def load_model(
-    name: str,
-    labels: Sequence[str] | None = None,
-    *,
-    pretrained: bool = True,
-    image_size: int | None = None,
-    drop_rate: float = 0.0,
-    drop_path_rate: float = 0.0,
-    attention: bool = False,
-    weights: str | None = None,
-) -> Loaded:
+def load_model(name: str | Path | Run, labels: Sequence[str] | None = None, **options: Any) -> Loaded:
     """Load an image classifier for the emotions `labels`, or with its own labels when `labels` is None.
 
     Args:
-        name: Hub id, `timm/<name>`, bare timm name, run folder or model folder.
-        labels: canonical emotion names; the order of the logits.
-        pretrained: False draws random weights from torch's global generator (timm's own scheme for timm models).
-        image_size: input height and width in pixels, instead of the model's own.
-        drop_rate, drop_path_rate: dropout before the classifier and stochastic depth, both timm models only.
-        attention: put squeeze-excite and CBAM between a timm model and a new classifier.
-        weights: a state dict for the timm architecture `name`, instead of timm's weights (see `weights.fill`).
+        name: Hub id, `timm/<name>`, bare timm name, run, run folder or model folder.
+        labels: canonical emotion names, in the order that the logits get.
+        options: fields of `ModelOptions`, such as `pretrained=False` and `image_size=64`.
 
-    Raises `UserError` when the model cannot be found, is no image classifier, or its labels or input size do not fit.
+    Returns:
+        The model, its image processor, and notes about them.
+
+    Raises:
+        UserError: the model cannot be found, is no image classifier, or its labels or input size do not fit.
+
+    Example:
+        >>> loaded = load_model("test_resnet", ("happy", "sad"), pretrained=False, image_size=32)
+        >>> loaded.label_names, loaded.head
+        (('happy', 'sad'), 'new (random weights)')
     """
-    folder = Path(name)
-    if (folder / "model" / "config.json").is_file():
-        name = str(folder / "model")
-    elif folder.is_dir() and not (folder / "config.json").is_file():
-        raise UserError(f"{name!r} holds no model: there is no config.json in it, nor in its model/ folder.")
-    dropout = {k: v for k, v in {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}.items() if v}
-    timm_name = name.removeprefix("timm/")
-    is_timm = not Path(name).is_dir() and timm.is_model(timm_name)
-    if weights and not is_timm:
-        raise UserError(f"model.weights fills a timm architecture: {name!r} is none, set model.name to a timm name.")
-    random = is_timm and (bool(weights) or not pretrained)
-    cfg = timm.get_pretrained_cfg(timm_name) if is_timm else None
-    hub_id = cfg.hf_hub_id if cfg else name
-    if not hub_id and not random:
-        raise UserError(f"timm has no weights for {timm_name!r}: choose another tag, or set model.pretrained=false.")
+    settings, source = ModelOptions(**options), resolve(name)
     try:
-        if random:
-            if labels is None:
-                raise UserError(
-                    f"{name!r} would start from random weights, so it has no labels of its own: name a label set."
-                )
-            loaded = _random_timm(timm_name, labels, image_size, dropout)
-        else:
-            loaded = _load_hub(str(hub_id), labels, pretrained, image_size, dropout)
-        if weights:
-            loaded.notes.append(fill(cast(Any, loaded.model).timm_model, head_of(loaded.model), Path(weights)))
-        return _with_attention(loaded, name) if attention else loaded
+        loaded = _load(source, labels, settings)
+        return _with_attention(loaded, source) if settings.attention else loaded
+    except UserError:
+        raise
     except TypeError as error:  # of timm's constructors, which do not all take both
-        if dropout:
-            raise UserError(f"{name!r} does not take model.{' or model.'.join(dropout)}: {error}.") from error
+        if dropout := settings.dropout:
+            keys = " or model.".join(dropout)
+            raise UserError(f"{source.name!r} does not take model.{keys}: {error}.") from error
         raise
     except (OSError, ValueError) as error:
-        if isinstance(error, UserError) or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
-        near = get_close_matches(timm_name.split(".")[0], timm.list_models(), n=3)
-        hint = f" timm models of a similar name: {', '.join(near)}." if near else ""
-        reason = str(error).strip().splitlines()[0]
+        raise _not_loaded(source, error) from error
+
+
+def _load(source: Source, labels: Sequence[str] | None, options: ModelOptions) -> Loaded:
+    """The model before attention is put into it."""
+    if options.weights and not source.timm_name:
         raise UserError(
-            f"The model {name!r} could not be loaded: neither as a folder, nor from timm or the Hub: {reason}{hint}"
-        ) from error
+            f"model.weights fills a timm architecture: {source.name!r} is none, set model.name to a timm name."
+        )
+    if not source.timm_name or (options.pretrained and not options.weights):
+        return _load_checkpoint(source, labels, options)
+    if labels is None:
+        raise UserError(
+            f"{source.name!r} would start from random weights, so it has no labels of its own: name a label set."
+        )
+    loaded = _random_timm(source.timm_name, labels, options)
+    if options.weights:
+        loaded.notes.append(fill(network(loaded.model), head(loaded.model), Path(options.weights)))
+    return loaded
+
+
+def _not_loaded(source: Source, error: Exception) -> UserError:
+    """The error for a name under which there is no model, with names of timm that are like it."""
+    near = get_close_matches(source.name.removeprefix("timm/").split(".")[0], timm.list_models(), n=3)
+    hint = f" timm models of a similar name: {', '.join(near)}." if near else ""
+    reason = str(error).strip().splitlines()[0]
+    return UserError(
+        f"The model {source.name!r} could not be loaded: neither as a folder, nor from timm or the Hub: {reason}{hint}"
+    )
 
 
 def _id2label(labels: Sequence[str]) -> dict[str, Any]:
+    """The two keys of a config that name the labels."""
     return {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
 
 
@@ -145,118 +170,148 @@ def _name_labels(config: Any, labels: Sequence[str]) -> None:
         config.label_names = list(labels)
 
 
-def _random_timm(name: str, labels: Sequence[str], image_size: int | None, dropout: dict[str, float]) -> Loaded:
+def _random_timm(name: str, labels: Sequence[str], options: ModelOptions) -> Loaded:
     """A timm architecture with timm's own random initialisation."""
     cfg: Any = timm.get_pretrained_cfg(name)
     keys = ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "fixed_input_size")
     settings = {k: v for k, v in cfg.to_dict().items() if k in keys}
-    extra: dict[str, Any] = dict(dropout)
-    if image_size:
-        settings |= {"input_size": [3, image_size, image_size], "crop_pct": 1.0}
+    arguments: dict[str, Any] = dict(options.dropout)
+    if options.image_size:
+        settings |= {"input_size": [3, options.image_size, options.image_size], "crop_pct": 1.0}
         if cfg.fixed_input_size:
-            extra["img_size"] = image_size
+            arguments["img_size"] = options.image_size
     config = TimmWrapperConfig(
         architecture=name,
         pretrained_cfg=json.loads(json.dumps(settings)),
-        model_args=extra or None,
+        model_args=arguments or None,
         **_id2label(labels),
     )
     model = TimmWrapperForImageClassification(config)
     # The wrapper draws linear (and in transformers 5 all) layers anew at std 0.02, which convolutions do not survive.
-    model.timm_model.load_state_dict(timm.create_model(name, num_classes=len(labels), **extra).state_dict())
+    network(model).load_state_dict(timm.create_model(name, num_classes=len(labels), **arguments).state_dict())
     processor = TimmWrapperImageProcessor(pretrained_cfg=config.pretrained_cfg, architecture=name)
-    return Loaded(model, processor, None, "new (random weights)")
+    return Loaded(model, processor, None, NEW)
 
 
-def _with_attention(loaded: Loaded, name: str) -> Loaded:
+def _with_attention(loaded: Loaded, source: Source) -> Loaded:
     """The backbone of a loaded timm model under new attention; what has it already is left as it is."""
     if isinstance(loaded.model, EmotionAttentionForImageClassification):
         return loaded
-    own: Any = loaded.model.config
-    if not isinstance(own, TimmWrapperConfig):
-        raise UserError(f"model.attention goes on top of timm models: {name!r} is none, leave it out.")
-    args: dict[str, Any] = dict(own.model_args or {})
+    timm_config: Any = loaded.model.config
+    if not isinstance(timm_config, TimmWrapperConfig):
+        raise UserError(f"model.attention goes on top of timm models: {source.name!r} is none, leave it out.")
+    args: dict[str, Any] = dict(timm_config.model_args or {})
     rate = args.pop("drop_rate", 0.0)
-    config = EmotionAttentionConfig(own.architecture, args, rate, **_id2label(loaded.label_names))
-    seen: dict[str, Any] = loaded.processor.data_config
+    config = EmotionAttentionConfig(timm_config.architecture, args, rate, **_id2label(loaded.label_names))
+    images: dict[str, Any] = loaded.processor.data_config
     model = EmotionAttentionForImageClassification(config)
-    features = model.eval().backbone(torch.zeros(1, *seen["input_size"]))
-    if features.shape[1:-2] != (head_of(model).in_features,):
-        raise UserError(f"model.attention needs the feature map of a convolutional network: {name!r} has none.")
-    model.backbone.load_state_dict(cast(Any, loaded.model).timm_model.state_dict(), strict=False)  # but its classifier
+    features = model.eval().backbone(torch.zeros(1, *images["input_size"]))
+    if features.shape[1:-2] != (head(model).in_features,):
+        raise UserError(f"model.attention needs the feature map of a convolutional network: {source.name!r} has none.")
+    model.backbone.load_state_dict(network(loaded.model).state_dict(), strict=False)  # but its classifier
     processor = ViTImageProcessor(
-        size=dict(zip(("height", "width"), seen["input_size"][-2:], strict=True)),
-        resample=Image.Resampling[seen["interpolation"].upper()],
-        image_mean=list(seen["mean"]),
-        image_std=list(seen["std"]),
+        size=dict(zip(("height", "width"), images["input_size"][-2:], strict=True)),
+        resample=Image.Resampling[images["interpolation"].upper()],
+        image_mean=list(images["mean"]),
+        image_std=list(images["std"]),
         do_convert_rgb=True,
     )
-    return Loaded(model, processor, loaded.base_model, "new (random weights)", loaded.notes)
+    return Loaded(model, processor, loaded.base_model, NEW, loaded.notes)
 
 
-def _load_hub(
-    name: str, labels: Sequence[str] | None, pretrained: bool, image_size: int | None, dropout: dict[str, float]
-) -> Loaded:
-    """A checkpoint in a folder or on the Hub, timm's included."""
-    config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-    own = labels_of(config)
-    keeps_head = pretrained and (labels is None or _covers(own, labels))
-    if labels is None and not _covers(own, own):
+def load_config(source: Source) -> Any:
+    """The config of a checkpoint in a folder or on the Hub, timm's included.
+
+    Raises:
+        UserError: timm has no weights for this architecture.
+        OSError, ValueError: there is no such checkpoint.
+    """
+    if not source.location:
         raise UserError(
-            f"{name!r} does not name emotions ({', '.join(own[:4])}, ...): fine-tune it with `fer-hf train` first."
+            f"timm has no weights for {source.timm_name!r}: choose another tag, or set model.pretrained=false."
         )
-    changes: dict[str, Any] = {} if keeps_head else {"num_labels": len(labels or own), **_id2label(labels or own)}
+    return AutoConfig.from_pretrained(source.location, trust_remote_code=False)
+
+
+def load_processor(source: Source, config: Any, **changes: Any) -> Any:
+    """The image processor of a checkpoint; timm's is made from the config."""
+    if isinstance(config, TimmWrapperConfig):
+        return TimmWrapperImageProcessor(pretrained_cfg=config.pretrained_cfg, architecture=config.architecture)
+    return AutoImageProcessor.from_pretrained(source.location, trust_remote_code=False, **changes)
+
+
+def emotions_of(source: Source, config: Any) -> tuple[str, ...]:
+    """The labels of a checkpoint, in its order. Raises `UserError` when they are no emotions."""
+    labels = labels_of(config)
+    if not _covers(labels, labels):
+        raise UserError(
+            f"{source.name!r} does not name emotions ({', '.join(labels[:4])}, ...): fine-tune it with `fer-hf train` "
+            "first."
+        )
+    return labels
+
+
+def _load_checkpoint(source: Source, labels: Sequence[str] | None, options: ModelOptions) -> Loaded:
+    """A checkpoint in a folder or on the Hub, timm's included."""
+    config = load_config(source)
+    name, known = str(source.location), labels_of(config)
+    wanted = emotions_of(source, config) if labels is None else labels
+    keeps_head = options.pretrained and (labels is None or _covers(known, labels))
     if not keeps_head:
+        changes = {"num_labels": len(wanted), **_id2label(wanted)}
         config = AutoConfig.from_pretrained(name, trust_remote_code=False, **changes)
-        _name_labels(config, labels or own)
-    is_timm = isinstance(config, TimmWrapperConfig)
-    processor_changes = _resize_config(config, name, image_size, is_timm)
-    if isinstance(config, EmotionAttentionConfig):
-        config.drop_rate = dropout.pop("drop_rate", config.drop_rate)
-    if dropout and hasattr(config, "model_args"):
-        config.model_args = (config.model_args or {}) | dropout
-    elif dropout:
-        raise UserError(f"model.{next(iter(dropout))} is for timm models; {name!r} has its dropout in its own config.")
-    if is_timm:
-        processor = TimmWrapperImageProcessor(pretrained_cfg=config.pretrained_cfg, architecture=config.architecture)
+        _name_labels(config, wanted)
+    processor_changes = _resize_config(config, source, options.image_size)
+    _set_dropout(config, source, options)
+    processor = load_processor(source, config, **processor_changes)
+    if options.pretrained:
+        model = _pretrained(name, config)
     else:
-        processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False, **processor_changes)
-    model = (
-        _pretrained(name, config)
-        if pretrained
-        else AutoModelForImageClassification.from_config(config, trust_remote_code=False)
-    )
-    if not keeps_head and len(own) == len(labels or own):
-        head_of(model).reset_parameters()  # as many outputs, but for something else: these rows were loaded
-    if keeps_head and labels is not None and list(own) != list(labels):
-        _select_head_rows(model, align(own, labels), labels)
-    published = None if Path(name).is_dir() or not pretrained else name
+        model = AutoModelForImageClassification.from_config(config, trust_remote_code=False)
+    if not keeps_head and len(known) == len(wanted):
+        head(model).reset_parameters()  # as many outputs, but for something else: these rows were loaded
+    if keeps_head and list(known) != list(wanted):
+        _select_head_rows(model, align(known, wanted), wanted)
+    published = None if source.folder or not options.pretrained else name
     notes = [CONTAMINATION_NOTE] if published == CONTAMINATED else []
-    return Loaded(model, processor, published, "kept, rows by name" if keeps_head else "new (random weights)", notes)
+    return Loaded(model, processor, published, KEPT if keeps_head else NEW, notes)
 
 
-def _covers(own: Sequence[str], wanted: Sequence[str]) -> bool:
-    """Whether every wanted emotion is among a checkpoint's own labels."""
+def _covers(known: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether every wanted emotion is among the labels of a checkpoint."""
     try:
-        align(own, wanted)
+        align(known, wanted)
     except LabelError:
         return False
     return True
 
 
-def _resize_config(config: Any, name: str, size: int | None, is_timm: bool) -> dict[str, Any]:
-    """Write an own image size into `config`; returns what the processor has to be told."""
+def _set_dropout(config: Any, source: Source, options: ModelOptions) -> None:
+    """Write rates of dropout into the config of a timm model, bare or under attention."""
+    rates: dict[str, float] = dict(options.dropout)
+    if isinstance(config, EmotionAttentionConfig):
+        config.drop_rate = rates.pop("drop_rate", config.drop_rate)
+    if rates and not hasattr(config, "model_args"):
+        key = next(iter(rates))
+        raise UserError(f"model.{key} is for timm models; {source.name!r} has its dropout in its own config.")
+    if rates:
+        config.model_args = (config.model_args or {}) | rates
+
+
+def _resize_config(config: Any, source: Source, size: int | None) -> dict[str, Any]:
+    """Write another image size into `config`; returns what the processor has to be told."""
     if size is None:
         return {}
-    if is_timm:
-        settings = dict(config.pretrained_cfg)
+    if isinstance(config, TimmWrapperConfig):
+        settings: dict[str, Any] = dict(config.pretrained_cfg)
         if settings.get("fixed_input_size") and list(settings["input_size"][-2:]) != [size, size]:
-            raise UserError(f"{name!r} takes {settings['input_size'][-1]} pixels only: leave model.image_size out.")
+            pixels = settings["input_size"][-1]
+            raise UserError(f"{source.name!r} takes {pixels} pixels only: leave model.image_size out.")
         config.pretrained_cfg = settings | {"input_size": [3, size, size], "crop_pct": 1.0}
         return {}
     if getattr(config, "image_size", None) is not None:
         config.image_size = size
-    processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
+    processor = load_processor(source, config)
     key = "shortest_edge" if dict(processor.size).get("shortest_edge") else None
     changes: dict[str, Any] = {"size": {key: size} if key else {"height": size, "width": size}}
     if getattr(processor, "crop_size", None):
@@ -274,37 +329,39 @@ def _pretrained(name: str, config: Any) -> PreTrainedModel:
         ignore_mismatched_sizes=True,
         output_loading_info=True,
     )
-    own = {id(p) for p in head_of(model).parameters()}
-    head_keys = {key for key, p in model.named_parameters() if id(p) in own}
+    in_head = {id(p) for p in head(model).parameters()}
+    head_names = {without_prefix(name) for name, p in model.named_parameters() if id(p) in in_head}
     new = {item[0] if isinstance(item, tuple) else item for item in [*info["missing_keys"], *info["mismatched_keys"]]}
-    bare = {key.removeprefix("timm_model.") for key in head_keys}
-    foreign = sorted(key for key in new if key.removeprefix("timm_model.") not in bare)
-    if foreign:
-        hint = " Its positions are for one image size: leave model.image_size out." if "position" in foreign[0] else ""
-        raise UserError(f"The weights of {name!r} do not fit: {', '.join(foreign[:3])} would be random.{hint}")
+    random = sorted(key for key in new if without_prefix(key) not in head_names)
+    if random:
+        hint = " Its positions are for one image size: leave model.image_size out." if "position" in random[0] else ""
+        raise UserError(f"The weights of {name!r} do not fit: {', '.join(random[:3])} would be random.{hint}")
     return model
 
 
 def _select_head_rows(model: PreTrainedModel, rows: list[int], labels: Sequence[str]) -> None:
     """Keep these rows of the classifier, in this order, and name them."""
-    head, wrapper = head_of(model), cast(Any, model)
+    classifier = head(model)
     with torch.no_grad():
-        head.weight = nn.Parameter(head.weight[rows].clone())
-        if head.bias is not None:
-            head.bias = nn.Parameter(head.bias[rows].clone())
-    head.out_features = len(rows)
+        classifier.weight = nn.Parameter(classifier.weight[rows].clone())
+        if classifier.bias is not None:
+            classifier.bias = nn.Parameter(classifier.bias[rows].clone())
+    classifier.out_features = len(rows)
     _name_labels(model.config, labels)
-    wrapper.num_labels = len(rows)
-    if hasattr(wrapper, "timm_model"):
-        wrapper.timm_model.num_classes = len(rows)
+    cast(Any, model).num_labels = len(rows)
+    if network(model) is not model:
+        cast(Any, network(model)).num_classes = len(rows)
 
 
-def save_model(model: PreTrainedModel, processor: Any, folder: Path, state_dict: dict[str, Any] | None = None) -> None:
-    """Write config.json, model.safetensors and the processor's settings, so that `pipeline(model=folder)` works.
+def save_model(model: PreTrainedModel, processor: Any, folder: Path) -> None:
+    """Write config.json, model.safetensors and the settings of the processor, so that `pipeline(model=folder)` works.
 
-    `state_dict` has the whole weights of a model that is sharded.
+    Args:
+        model: from `load_model`, trained or not.
+        processor: its image processor.
+        folder: is made when it is not there.
     """
-    model.save_pretrained(folder, state_dict=state_dict)
+    model.save_pretrained(folder)
     if not isinstance(processor, TimmWrapperImageProcessor):  # whose settings are in the model's config.json
         processor.save_pretrained(folder)
     # timm configs keep only `label_names`; ONNX Runtime's classes read `id2label`, and die without it.

@@ -1,29 +1,187 @@
-"""One function loads them all: Hub checkpoints, timm models through transformers, local folders, files, random weights.
+"""Where the parts of a network are: the one place that knows how timm, transformers and our attention name them.
 
-Labels travel by name: a checkpoint whose own labels cover the wanted ones keeps their head rows, in the wanted order;
-any other gets a new head. Input size, mean and std end up where `AutoImageProcessor` finds them again.
+A network of timm comes bare, as `timm_model` in transformers' `TimmWrapperForImageClassification`, or as `backbone`
+under our attention (`models.attention`); all others are models of transformers.
 """
 
-from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModelForImageClassification,
-    PreTrainedModel,
-)
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from timm.models import group_parameters
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForImageClassification
 
 from fer_hf.errors import UserError
 from fer_hf.models.attention import EmotionAttentionConfig, EmotionAttentionForImageClassification
 
 # Our own commands load these from here, without trust in code that lies beside the weights.
 AutoConfig.register("emotion_attention", EmotionAttentionConfig, exist_ok=True)
-
-
 AutoModelForImageClassification.register(EmotionAttentionConfig, EmotionAttentionForImageClassification, exist_ok=True)
 
+WRAPPERS = ("timm_model", "backbone")
+"""Attributes under which a model holds a network of timm."""
+PREFIXES = re.compile(rf"^((module|{'|'.join(WRAPPERS)})\.)+")  # `module` is DataParallel's
 
-def head_of(model: PreTrainedModel) -> nn.Linear:
-    """The classifier: the last linear layer that ends in one output per label."""
-    linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == model.config.num_labels]
+
+def timm_network(model: nn.Module) -> tuple[str, Any]:
+    """The network of timm in a model, and what the names of its parameters begin with.
+
+    Returns:
+        `("timm_model.", network)`, `("backbone.", network)`, `("", model)` for a bare one, `("", None)` without one.
+    """
+    for name in WRAPPERS:
+        if hasattr(getattr(model, name, None), "group_matcher"):
+            return f"{name}.", getattr(model, name)
+    return "", model if hasattr(model, "group_matcher") else None
+
+
+def network(model: nn.Module) -> nn.Module:
+    """The module that does a model's work, without the wrapper of transformers around timm: what to compile."""
+    return getattr(model, "timm_model", model)
+
+
+def head(model: nn.Module) -> nn.Linear:
+    """The classifier: the last linear layer with one output per label.
+
+    Raises:
+        UserError: the model has none.
+
+    Example:
+        >>> import timm
+        >>> head(timm.create_model("test_resnet", num_classes=7)).out_features
+        7
+    """
+    outputs: int = model.config.num_labels if hasattr(model, "config") else model.num_classes  # type: ignore[assignment, union-attr]
+    linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == outputs]
     if not linear:
-        raise UserError(f"{type(model).__name__} has no linear classifier with {model.config.num_labels} outputs.")
+        raise UserError(f"{type(model).__name__} has no linear classifier with {outputs} outputs.")
     return linear[-1]
+
+
+def without_prefix(name: str) -> str:
+    """The name of a parameter in the network itself: `blocks.6.0.bn1.weight` of `timm_model.blocks.6.0.bn1.weight`.
+
+    Example:
+        >>> without_prefix("timm_model.blocks.6.0.bn1.weight")
+        'blocks.6.0.bn1.weight'
+    """
+    return PREFIXES.sub("", name)
+
+
+def no_weight_decay(model: nn.Module) -> set[str]:
+    """Names of the parameters that timm exempts from weight decay, such as the embeddings of positions."""
+    prefix, inner = timm_network(model)
+    return {f"{prefix}{name}" for name in getattr(inner, "no_weight_decay", set)()}
+
+
+def layer_depths(model: nn.Module) -> dict[str, int]:
+    """The layer of every parameter, by its name: 0 for the stem or the embeddings, the highest number for the head.
+
+    timm says what the layers of its networks are. In any other model, a layer is what shares a name up to its first
+    number, such as `vit.encoder.layer.3`; parameters in between belong to the layer before them.
+
+    Example:
+        >>> import timm
+        >>> depths = layer_depths(timm.create_model("test_resnet", num_classes=7))
+        >>> depths["conv1.0.weight"], depths["layer1.0.conv1.weight"], depths["fc.weight"]
+        (0, 1, 5)
+    """
+    prefix, inner = timm_network(model)
+    if inner is None:
+        layers = _numbered_layers(model)
+    else:
+        groups = group_parameters(inner, inner.group_matcher(coarse=False), reverse=True)
+        layers = {f"{prefix}{name}": layer for name, layer in groups.items()}
+    top = max(layers.values()) + 1
+    in_head = {id(parameter) for parameter in head(model).parameters()}
+    layers = {name: top if id(p) in in_head else layers.get(name, top) for name, p in model.named_parameters()}
+    present = sorted(set(layers.values()))  # without the number that only the head had
+    return {name: present.index(layer) for name, layer in layers.items()}
+
+
+def _numbered_layers(model: nn.Module) -> dict[str, int]:
+    """The layer of every parameter by the first number in its name."""
+    layers, known = {}, [""]
+    for name, _ in model.named_parameters():
+        numbered = re.match(r".*?\.\d+\.", name)
+        if numbered and numbered[0] not in known:
+            known.append(numbered[0])
+        layers[name] = known.index(numbered[0]) if numbered else len(known) - 1
+    return layers
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """The last module of a network whose output still tells places of the image apart."""
+
+    name: str
+    """Of the module in the model, such as `timm_model.layer4`."""
+    module: nn.Module
+    layout: Literal["BCHW", "BHWC", "BNC"]
+    """Of its output: channels first, channels last, or `N` tokens, the last of which are the places row by row."""
+
+
+def feature_map(model: nn.Module, size: tuple[int, int]) -> FeatureMap:
+    """Find the last feature map, on which class activation maps are drawn (Grad-CAM, arXiv 1610.02391).
+
+    It is found by trying: of the modules whose output is a map or a row of tokens, the one that is called last among
+    those on most of whose places the logits depend. In a vision transformer that classifies by its class token this is
+    the norm before the last attention, since after it the other tokens are not used.
+
+    Args:
+        model: is put into evaluation mode.
+        size: height and width of `pixel_values`.
+
+    Returns:
+        The module, its name, and the layout of its output.
+
+    Raises:
+        UserError: the images are so small that no map has two places.
+
+    Example:
+        >>> import timm
+        >>> feature_map(timm.create_model("test_resnet"), (64, 64)).name
+        'layer4'
+    """
+    outputs: list[tuple[FeatureMap, Tensor]] = []
+
+    def keep(name: str, module: nn.Module, output: Any) -> None:
+        if isinstance(output, Tensor) and (layout := _layout(module, output, size)):
+            outputs.append((FeatureMap(name, module, layout), output))
+
+    hooks = [
+        module.register_forward_hook(lambda module, _, output, name=name: keep(name, module, output))
+        for name, module in model.named_modules()
+    ]
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            pixels = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+            result = model.eval()(pixels.to(next(model.parameters()).device).requires_grad_())
+            loss = getattr(result, "logits", result).square().sum()
+            for candidate, output in reversed(outputs):
+                (gradient,) = torch.autograd.grad(loss, output, retain_graph=True, allow_unused=True)
+                if gradient is not None and _share_of_places(gradient, candidate.layout) > 0.5:
+                    return candidate
+    finally:
+        for hook in hooks:
+            hook.remove()
+    raise UserError(f"{type(model).__name__} has no feature map of more than one place at {size[0]}x{size[1]} pixels.")
+
+
+def _layout(module: nn.Module, output: Tensor, size: tuple[int, int]) -> Any:
+    """The layout of an output that can be a feature map, else None. Maps have the aspect ratio of the image."""
+    if output.ndim == 3 and output.shape[1] > 1:
+        is_norm = "norm" in type(module).__name__.lower()
+        return "BNC" if is_norm or next(module.children(), None) is not None else None  # no queries, keys and values
+    if output.ndim == 4:
+        for layout, (height, width) in {"BCHW": output.shape[2:], "BHWC": output.shape[1:3]}.items():
+            if height * width > 1 and height * size[1] == width * size[0]:
+                return layout
+    return None
+
+
+def _share_of_places(gradient: Tensor, layout: str) -> float:
+    """The share of places in which a gradient is not zero."""
+    return float((gradient.abs().sum(dim=1 if layout == "BCHW" else -1) > 0).float().mean())

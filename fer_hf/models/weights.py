@@ -12,47 +12,62 @@ from safetensors.torch import load_file
 from torch import nn
 
 from fer_hf.errors import UserError
+from fer_hf.models.network import without_prefix
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
-PREFIXES = re.compile(r"^(module\.|timm_model\.)+")  # of DataParallel, and of our own model.safetensors
-# A line for plain torch; both a whole model and a training checkpoint become a state dict.
+"""Keys under which training checkpoints keep the weights."""
+# Lines for plain torch; both a whole model and a training checkpoint become a state dict.
 CONVERT = """
     import torch; loaded = torch.load({source!r}, map_location="cpu", weights_only=False)
     torch.save(getattr(loaded, "state_dict", lambda: loaded["state_dict"])(), {target!r})"""
 
 
 def fill(model: nn.Module, head: nn.Module, path: Path) -> str:
-    """Copy the tensors of a `.pt`, `.pth` or `.safetensors` file into `model`, all but its classifier `head`.
+    """Copy the tensors of a `.pt`, `.pth` or `.safetensors` file into a network, all but its classifier.
 
-    Returns one line that says which tensors matched. Raises `UserError` when the file cannot be read without
-    unpickling, or fills fewer than half of the model's tensors.
+    Args:
+        model: the bare network of timm.
+        head: its classifier.
+        path: the file.
+
+    Returns:
+        One line that says which tensors matched.
+
+    Raises:
+        UserError: the file cannot be read without unpickling, or fits fewer than half of the model's tensors.
     """
     classifier = {id(p) for p in head.parameters()}
     left_out = {name for name, p in model.named_parameters() if id(p) in classifier}
     # Counters and position indices, the only integers, follow from the architecture: versions of timm differ in them.
-    own = {k: v for k, v in model.state_dict().items() if v.is_floating_point() and k not in left_out}
+    wanted = {k: v for k, v in model.state_dict().items() if v.is_floating_point() and k not in left_out}
     given = {k: v for k, v in read(path).items() if v.is_floating_point() and k not in left_out}
-    fitting = {k: v for k, v in given.items() if k in own and v.shape == own[k].shape}
-    missing = [k for k in own if k not in given]
-    unexpected = [k for k in given if k not in own]
-    ill_shaped = [f"{k} {_shape(v)}, not {_shape(own[k])}" for k, v in given.items() if k in own and k not in fitting]
-    if 2 * len(fitting) < len(own):
+    matches = {k: v for k, v in given.items() if k in wanted and v.shape == wanted[k].shape}
+    if 2 * len(matches) < len(wanted):
         raise UserError(
-            f"{str(path)!r} is not of this architecture: it fits {len(fitting)} of {len(own)} tensors. "
-            f"Wanted: {_first([f'{k} {_shape(own[k])}' for k in own if k not in fitting])}; in the file: "
-            f"{_first([f'{k} {_shape(given[k])}' for k in given if k not in fitting])}. Set model.name to the timm "
+            f"{str(path)!r} is not of this architecture: it fits {len(matches)} of {len(wanted)} tensors. "
+            f"Wanted: {_first([f'{k} {_shape(v)}' for k, v in wanted.items() if k not in matches])}; in the file: "
+            f"{_first([f'{k} {_shape(v)}' for k, v in given.items() if k not in matches])}. Set model.name to the timm "
             "model that the weights were trained with."
         )
-    model.load_state_dict(fitting, strict=False)
-    rest = {"not in the file": missing, "not in the model": unexpected, "of another shape": ill_shaped}
+    model.load_state_dict(matches, strict=False)
+    others = [k for k in given if k in wanted and k not in matches]
+    rest = {
+        "not in the file": [k for k in wanted if k not in given],
+        "not in the model": [k for k in given if k not in wanted],
+        "of another shape": [f"{k} {_shape(given[k])}, not {_shape(wanted[k])}" for k in others],
+    }
     parts = [f"{len(names)} {what} ({_first(names)})" for what, names in rest.items() if names]
     return "; ".join(
-        [f"weights of {path.name}: {len(fitting)} of {len(own)} tensors matched, the classifier is new", *parts]
+        [f"weights of {path.name}: {len(matches)} of {len(wanted)} tensors matched, the classifier is new", *parts]
     )
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:
-    """The state dict of a file, out of its wrapping and without the prefixes of parallel training."""
+    """Read the state dict of a file, out of its wrapping and without the prefixes of wrappers and parallel training.
+
+    Raises:
+        UserError: it is no file, cannot be read without unpickling, or holds no tensors with names.
+    """
     if not path.is_file():
         raise UserError(f"model.weights={str(path)!r} is no file: give the path of a .pt, .pth or .safetensors file.")
     if path.suffix not in (".pt", ".pth", ".safetensors"):
@@ -66,23 +81,28 @@ def read(path: Path) -> dict[str, torch.Tensor]:
     except OSError:
         raise
     except Exception as error:  # a damaged file fails in any of a dozen ways
-        if foreign := re.search(r"Unsupported (?:global|class).*?([\w.]+\.\w+)", str(error), re.DOTALL):
-            convert = CONVERT.format(source=str(path), target=f"{path.stem}_state.pt")
-            raise UserError(
-                f"{str(path)!r} is no state dict but a pickle with a {foreign[1]} in it, which runs code when it is "
-                f"loaded. If you trust where it comes from, convert it there with the packages it was made with:"
-                f"{convert}\nand set model.weights to {path.stem}_state.pt."
-            ) from error
-        raise UserError(
-            f"{str(path)!r} ({path.stat().st_size:,} bytes) is cut short or not in this format: fetch it again."
-        ) from error
+        raise _unreadable(path, error) from error
     named: dict[Any, Any] = content if isinstance(content, dict) else {}
     for _ in range(3):
         named = next((named[key] for key in WRAPPERS if isinstance(named.get(key), dict)), named)
-    state = {PREFIXES.sub("", str(k)): v for k, v in named.items() if isinstance(v, torch.Tensor)}
+    state = {without_prefix(str(k)): v for k, v in named.items() if isinstance(v, torch.Tensor)}
     if not state:
         raise UserError(f"{str(path)!r} holds no tensors with names, but a {type(content).__name__}.")
     return state
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    """Why a file cannot be read: it holds more than tensors, or it is damaged."""
+    if not (foreign := re.search(r"Unsupported (?:global|class).*?([\w.]+\.\w+)", str(error), re.DOTALL)):
+        return UserError(
+            f"{str(path)!r} ({path.stat().st_size:,} bytes) is cut short or not in this format: fetch it again."
+        )
+    convert = CONVERT.format(source=str(path), target=f"{path.stem}_state.pt")
+    return UserError(
+        f"{str(path)!r} is no state dict but a pickle with a {foreign[1]} in it, which runs code when it is loaded. If "
+        f"you trust where it comes from, convert it there with the packages it was made with:{convert}\nand set "
+        f"model.weights to {path.stem}_state.pt."
+    )
 
 
 def _shape(tensor: torch.Tensor) -> str:

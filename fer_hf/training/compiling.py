@@ -7,6 +7,7 @@ from functools import cache
 import torch
 from torch import nn
 
+from fer_hf.models.network import network
 from fer_hf.training.hooks import compiled_calls
 
 
@@ -27,8 +28,8 @@ def compiler_fault(device: torch.device) -> str | None:
 @contextmanager
 def compiled(model: nn.Module) -> Iterator[None]:
     """Inside, the network of a model is compiled in place, so that its weights keep their names."""
-    network: nn.Module = getattr(model, "timm_model", model)
+    inner = network(model)
     torch.compiler.reset()  # or the models of earlier trainings in this process count against its limit
-    network.compile(dynamic=False)
-    with compiled_calls(network):
+    inner.compile(dynamic=False)
+    with compiled_calls(inner):
         yield

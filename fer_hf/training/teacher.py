@@ -10,7 +10,7 @@ from fer_hf.emotions import LabelError, align
 from fer_hf.errors import UserError
 from fer_hf.images.spec import ImageSpec
 from fer_hf.images.transforms import normalise
-from fer_hf.models.load import load_model
+from fer_hf.models.classifier import load_classifier
 
 
 class Teacher:
@@ -20,13 +20,13 @@ class Teacher:
     """
 
     def __init__(self, name: str, labels: Sequence[str], spec: ImageSpec, device: torch.device, key: str):
-        loaded = load_model(name)
+        classifier = load_classifier(name, device=device)
         try:
-            self.rows = torch.tensor(align(loaded.label_names, labels), device=device)
+            self.rows = torch.tensor(align(classifier.label_names, labels), device=device)
         except LabelError as error:
             raise UserError(f"{key}: the teacher has other labels than the student. {error}") from error
-        self.model = loaded.model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
-        self.spec = ImageSpec.from_processor(loaded.processor)
+        self.model = classifier.model.requires_grad_(False).to(memory_format=torch.channels_last)
+        self.spec = classifier.spec
         self.mean, self.std = (torch.tensor(x, device=device).view(1, 3, 1, 1) for x in (spec.mean, spec.std))
 
     @torch.no_grad()

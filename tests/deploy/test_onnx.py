@@ -1,19 +1,23 @@
+"""Export: the ONNX file follows PyTorch; what does not is not kept."""
+
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassification, ViTImageProcessor, pipeline
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from fer_hf.data.readers import toy
 from fer_hf.deploy import onnx as deploy
+from fer_hf.deploy.quantise import quantise
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.errors import FerError, UserError
 from fer_hf.images.spec import ImageSpec
-from fer_hf.models.classifier import predict_logits
+from fer_hf.models.classifier import load_classifier
 from fer_hf.models.load import load_model, save_model
-from fer_hf.models.network import head_of
+from fer_hf.models.network import head
 
 FER7 = LABEL_SETS["fer7"]
 
@@ -35,12 +39,16 @@ def faces():
     return toy.load(train=8, validation=2, test=3, size=48)
 
 
-def timm_folder(folder, architecture, size=48):
+def timm_folder(folder, architecture, **options):
     torch.manual_seed(0)
-    loaded = load_model(architecture, FER7, pretrained=False, image_size=size)
-    torch.nn.init.normal_(head_of(loaded.model).weight, std=0.1)  # some architectures begin with zeros
+    loaded = load_model(architecture, FER7, pretrained=False, image_size=48, **options)
+    torch.nn.init.normal_(head(loaded.model).weight, std=0.1)  # some architectures begin with zeros
     save_model(loaded.model, loaded.processor, folder)
     return folder
+
+
+def attention_folder(folder, architecture):
+    return timm_folder(folder, architecture, attention=True)
 
 
 def vit_folder(folder, _=None):
@@ -55,72 +63,49 @@ def vit_folder(folder, _=None):
 @pytest.mark.export
 @pytest.mark.parametrize(
     ("make", "name"),
-    [(timm_folder, "test_resnet"), (timm_folder, "test_efficientnet"), (timm_folder, "test_vit3"), (vit_folder, "")],
+    [
+        (timm_folder, "test_resnet"),
+        (attention_folder, "test_efficientnet"),
+        (timm_folder, "test_vit3"),
+        (vit_folder, ""),
+    ],
 )
 def test_onnx_and_int8_follow_pytorch(tmp_path, faces, make, name):
+    import onnx
+
     folder = make(tmp_path / "model", name)
-    loaded = load_model(str(folder))
-    spec = ImageSpec.from_processor(loaded.processor)
-    report = deploy.export_onnx(folder, deploy.pixel_values(faces["test"], spec))
-    assert report["max_logit_difference"] < 1e-4
-    assert (folder / report["file"]).stat().st_size / 1e6 == pytest.approx(report["megabytes"], abs=1e-3)
-    quantised = deploy.quantise(folder, deploy.sample(faces["train"], 32), spec)
+    classifier = load_classifier(folder)
+    spec = classifier.spec
+    report = deploy.export_onnx(classifier, folder, deploy.pixel_values(faces["test"], spec))
+    assert report.max_logit_difference < 1e-4
+    assert (folder / report.file).stat().st_size / 1e6 == pytest.approx(report.megabytes, abs=1e-3)
+    batch, _, height, width = onnx.load(folder / report.file).graph.input[0].type.tensor_type.shape.dim
+    assert batch.dim_param
+    assert (height.dim_value, width.dim_value) == spec.size
+    report = quantise(folder, deploy.sample(faces["train"], 32), spec)
     assert sorted(p.name for p in (folder / "onnx").iterdir()) == ["model.onnx", "model_int8.onnx"]
     assert not [p for p in folder.iterdir() if p.is_dir() and p.name != "onnx"]
-    assert quantised["calibration_images"] == 32
-    expected = predict_logits(loaded.model, faces["test"], spec)
-    float32 = predict_logits(deploy.load_onnx(folder), faces["test"], spec, batch_size=5)
+    assert (report.calibration, report.calibration_images) == ("minmax", 32)
+    expected = classifier.predict(faces["test"])
+    float32 = load_classifier(folder, "onnx").predict(faces["test"], batch_size=5)
     assert float32 == pytest.approx(expected, abs=1e-4)
-    int8 = predict_logits(deploy.load_onnx(folder, deploy.INT8), faces["test"], spec)
+    quantised = load_classifier(folder, "int8")
+    assert quantised.label_names == FER7
+    int8 = quantised.predict(faces["test"])
     assert not np.array_equal(int8, expected)
     assert np.corrcoef(int8.ravel(), expected.ravel())[0, 1] > 0.95
 
 
 @pytest.mark.export
-@pytest.mark.parametrize("make", [timm_folder, vit_folder])
-def test_pipeline_names_the_labels_of_both_files(tmp_path, faces, make):
-    folder = make(tmp_path / "model", "test_resnet")
-    spec = ImageSpec.from_processor(load_model(str(folder)).processor)
-    deploy.export_onnx(folder, deploy.pixel_values(faces["test"], spec))
-    deploy.quantise(folder, faces["train"], spec)
-    face = faces["test"][0]["image"].convert("RGB")
-    expected = {
-        row["label"]: row["score"] for row in pipeline("image-classification", model=str(folder))(face, top_k=7)
-    }
-    for file_name, tolerance in ((deploy.FLOAT, 1e-4), (deploy.INT8, 0.2)):
-        model = deploy.load_onnx(folder, file_name)
-        processor = AutoImageProcessor.from_pretrained(folder)
-        found = pipeline("image-classification", model=model, image_processor=processor)(face, top_k=7)
-        assert {row["label"]: row["score"] for row in found} == pytest.approx(expected, abs=tolerance)
-
-
-@pytest.mark.export
-def test_a_file_that_differs_is_not_kept(tmp_path, faces, monkeypatch):
-    folder = timm_folder(tmp_path / "model", "test_resnet")
-    spec = ImageSpec.from_processor(load_model(str(folder)).processor)
+def test_a_file_that_differs_is_not_kept(tiny_model, tmp_path, faces, monkeypatch):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    classifier = load_classifier(folder)
     monkeypatch.setattr(deploy, "TOLERANCE", 0.0)
     with pytest.raises(FerError, match="differs from PyTorch"):
-        deploy.export_onnx(folder, deploy.pixel_values(faces["test"], spec))
-    assert not (folder / "onnx" / deploy.FLOAT).exists()
-
-
-@pytest.mark.export
-def test_height_and_width_are_fixed_and_the_batch_is_free(tmp_path, faces):
-    import onnx
-
-    folder = timm_folder(tmp_path / "model", "test_efficientnet")
-    spec = ImageSpec.from_processor(load_model(str(folder)).processor)
-    deploy.export_onnx(folder, deploy.pixel_values(faces["test"], spec))
-    batch, _, height, width = onnx.load(folder / "onnx" / deploy.FLOAT).graph.input[0].type.tensor_type.shape.dim
-    assert batch.dim_param
-    assert (height.dim_value, width.dim_value) == (48, 48)
+        deploy.export_onnx(classifier, folder, deploy.pixel_values(faces["test"], classifier.spec))
+    assert list((folder / "onnx").iterdir()) == []
     assert json.loads((folder / "config.json").read_text())["model_type"] == "timm_wrapper"
-
-
-@pytest.mark.export
-def test_a_model_without_the_file_says_how_to_make_it(tmp_path):
-    with pytest.raises(UserError, match="fer-hf export RUN --int8"):
-        deploy.load_onnx(timm_folder(tmp_path / "model", "test_resnet"), deploy.INT8)
 
 
 def test_pixel_values(faces):

@@ -1,44 +1,29 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""One call for PyTorch and ONNX: answers as `pipeline` gives them, logits, predictions of a dataset."""
+
+import logging
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import Dataset
-from PIL import ImageOps
+from PIL import Image, ImageOps
 from scipy.special import softmax
+from transformers import AutoImageProcessor, pipeline
 
 from fer_hf.data.readers import toy
 from fer_hf.emotions import LABEL_SETS
+from fer_hf.errors import UserError
 from fer_hf.images.batches import to_uint8
 from fer_hf.images.spec import ImageSpec
 from fer_hf.images.transforms import EvalTransform
-from fer_hf.metrics import classification_metrics
-from fer_hf.models.classifier import predict_logits
-from fer_hf.models.load import load_model, save_model
-from fer_hf.models.network import head_of
-from fer_hf.runs.folder import Run
-from fer_hf.runs.predictions import metrics_from, write_predictions
-from fer_hf.workflows.evaluate import evaluate_split
+from fer_hf.models.classifier import load_classifier
+
+FER7 = LABEL_SETS["fer7"]
 
 
 @pytest.fixture(scope="module")
-def model():
-    torch.manual_seed(0)
-    return load_model("test_resnet", LABEL_SETS["fer7"], pretrained=False, image_size=32)
-
-
-@pytest.fixture(scope="module")
-def decided():
-    """A model whose answers are far from uniform: only then is a mean of probabilities unlike one of logits."""
-    torch.manual_seed(0)
-    loaded = load_model("test_resnet", LABEL_SETS["fer7"], pretrained=False, image_size=32)
-    torch.nn.init.normal_(head_of(loaded.model).weight, std=5)
-    return loaded
+def classifier(tiny_model):
+    return load_classifier(tiny_model)
 
 
 @pytest.fixture(scope="module")
@@ -46,19 +31,105 @@ def faces() -> Dataset:
     return toy.load(train=1, validation=1, test=5, size=32)["test"]
 
 
-def test_logits_do_not_depend_on_the_batch_size_and_keep_the_order(model, faces):
-    spec = ImageSpec.from_processor(model.processor)
-    whole = predict_logits(model.model, faces, spec, batch_size=64)
+@pytest.fixture(scope="module")
+def pictures() -> list[Image.Image]:
+    """Noise of the network's own size, so that the processor resizes nothing: two grey, one coloured."""
+    torch.manual_seed(0)
+    coloured = Image.fromarray(torch.randint(0, 256, (32, 32, 3), dtype=torch.uint8).numpy())
+    return [Image.effect_noise((32, 32), 80), coloured, Image.effect_noise((32, 32), 120)]
+
+
+def test_what_a_classifier_knows_of_itself(classifier, tiny_model):
+    assert classifier.label_names == FER7
+    assert classifier.spec == ImageSpec.from_processor(AutoImageProcessor.from_pretrained(tiny_model))
+    assert (classifier.format, classifier.source) == ("pytorch", str(tiny_model))
+    assert classifier.device == torch.device("cpu")
+    assert not classifier.model.training
+    assert "pytorch" in repr(classifier)
+
+
+# --- as pipeline answers
+
+
+def assert_same(answer, expected, tolerance=1e-6):
+    """Labels, order and keys of one image."""
+    assert [list(row) for row in answer] == [["label", "score"]] * len(answer)
+    assert [row["label"] for row in answer] == [row["label"] for row in expected]
+    assert [row["score"] for row in answer] == pytest.approx([row["score"] for row in expected], abs=tolerance)
+
+
+@pytest.mark.parametrize("top_k", [2, 100])
+def test_answers_are_those_of_pipeline(classifier, tiny_model, pictures, tmp_path, top_k):
+    theirs = pipeline("image-classification", model=str(tiny_model), device="cpu")
+    colours = [picture.convert("RGB") for picture in pictures]
+    expected = theirs(colours, top_k=top_k)
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for picture, path in zip(pictures, paths, strict=True):
+        picture.save(path)
+    arrays = [np.asarray(picture) for picture in pictures]
+    batch = np.stack([np.asarray(picture) for picture in colours])
+    tensor = torch.tensor(batch).permute(0, 3, 1, 2)
+    for images in (pictures, colours, paths, list(map(str, paths)), arrays, tuple(arrays), batch, tensor):
+        answers = classifier(images, top_k=top_k, batch_size=2)
+        assert len(answers) == 3
+        for answer, wanted, one in zip(answers, expected, images, strict=True):
+            assert_same(answer, wanted)
+            assert_same(classifier(one, top_k=top_k), wanted)
+    assert_same(classifier([pictures[0]])[0], theirs([colours[0]])[0])
+    assert classifier([]) == []
+
+
+def test_a_picture_is_turned_as_its_exif_data_say(classifier, pictures, tmp_path):
+    turned = pictures[1].transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 270 degrees
+    turned.save(tmp_path / "face.png", exif=exif)
+    assert classifier(tmp_path / "face.png") == classifier(pictures[1])
+    assert classifier(turned) != classifier(pictures[1])
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 32, 32), dtype=np.uint8), r"uint8 of shape \(32, 4, 32\) is no image"),
+        (np.zeros((32, 32, 3), dtype=np.float32), "float32 of shape"),
+        (torch.zeros(3, 32, 32), "torch.float32 of shape"),
+        (None, "NoneType is no image"),
+        ("nowhere.png", "nowhere.png is no picture that can be read: .*No such file"),
+    ],
+)
+def test_what_is_no_image(classifier, image, message):
+    with pytest.raises(UserError, match=message):
+        classifier(image)
+
+
+def test_formats_and_devices_are_checked(tiny_model):
+    with pytest.raises(UserError, match="format='tflite' is unknown"):
+        load_classifier(tiny_model, "tflite")
+    with pytest.raises(UserError, match="ONNX Runtime runs on the CPU"):
+        load_classifier(tiny_model, "onnx", device="cuda")
+
+
+# --- logits
+
+
+def test_logits_do_not_depend_on_the_batch_size_and_keep_the_order(classifier, faces):
+    whole = classifier.predict(faces, batch_size=64)
     assert whole.shape == (35, 7)
     assert whole.dtype == np.float32
-    assert predict_logits(model.model, faces, spec, batch_size=3) == pytest.approx(whole, abs=1e-5)
-    direct = model.model(**model.processor([face.convert("RGB") for face in faces["image"]])).logits
-    assert whole == pytest.approx(direct.detach().numpy(), abs=2e-2)
+    assert classifier.predict(faces, batch_size=3) == pytest.approx(whole, abs=1e-4)
+    inputs = classifier.processor([face.convert("RGB") for face in faces["image"]])
+    direct = classifier.model(**inputs).logits.detach().numpy()
+    assert whole == pytest.approx(direct, abs=1e-3)
+    pixels = torch.stack([to_uint8(face) for face in faces["image"]])
+    assert classifier.predict(faces, pixels=pixels) == pytest.approx(whole, abs=1e-4)
+    assert classifier.logits(pixels).numpy() == pytest.approx(whole, abs=1e-4)
+    assert classifier.logits(list(pixels)).numpy() == pytest.approx(whole, abs=1e-4)
 
 
-def plain_loop(model, pictures, tta):
+def plain_loop(classifier, pictures, tta):
     """Mean probability `(N, C)` over the views of each picture, cut out with PIL and classified one at a time."""
-    transform = EvalTransform(ImageSpec.from_processor(model.processor))
+    transform = EvalTransform(classifier.spec)
     rows = []
     for picture in pictures:
         seen = [picture]
@@ -72,85 +143,62 @@ def plain_loop(model, pictures, tta):
             ]
         elif tta == "flip":
             seen = [picture, ImageOps.mirror(picture)]
-        logits = [model.model(pixel_values=transform(to_uint8(view)[None])).logits for view in seen]
+        logits = [classifier.model(pixel_values=transform(to_uint8(view)[None])).logits for view in seen]
         rows.append(torch.cat(logits).softmax(dim=-1).mean(dim=0).detach().numpy())
     return np.stack(rows)
 
 
 @pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("tta", ["flip", "ten_crop"])
-def test_augmented_predictions_are_those_of_a_plain_loop(decided, faces, tta, mixed):
+def test_augmented_predictions_are_those_of_a_plain_loop(classifier, faces, tta, mixed):
+    faces = faces.select(range(0, 35, 3))
     pictures = faces["image"][:]
     if mixed:  # colour and grey, three shapes
         shapes = [(32, 48), (40, 40), (48, 32)]
         modes = ["L", "RGB"]
         pictures = [p.convert(modes[n % 2]).resize(shapes[n % 3]) for n, p in enumerate(pictures)]
     dataset = Dataset.from_dict({"image": pictures, "label": faces["label"][:]})
-    logits = predict_logits(decided.model, dataset, ImageSpec.from_processor(decided.processor), batch_size=8, tta=tta)
-    expected = plain_loop(decided, pictures, tta)
+    logits = classifier.predict(dataset, batch_size=8, tta=tta)
+    expected = plain_loop(classifier, pictures, tta)
     assert np.exp(logits) == pytest.approx(expected, abs=1e-5)
     assert softmax(logits, axis=1) == pytest.approx(expected, abs=1e-5)
-    assert np.abs(plain_loop(decided, pictures, "none") - expected).max() > 1e-2  # the loop tells them apart
+    assert np.abs(plain_loop(classifier, pictures, "none") - expected).max() > 1e-2  # the loop tells them apart
+
+
+# --- ONNX
 
 
 @pytest.mark.export
-@pytest.mark.parametrize("tta", ["flip", "ten_crop"])
-def test_augmentation_of_an_onnx_model(decided, faces, tmp_path, tta):
-    from fer_hf.deploy.onnx import export_onnx, pixel_values
-    from fer_hf.models.classifier import load_onnx
-
-    spec = ImageSpec.from_processor(decided.processor)
-    save_model(decided.model, decided.processor, tmp_path)
-    export_onnx(tmp_path, pixel_values(faces, spec))
-    onnx = predict_logits(load_onnx(tmp_path), faces, spec, tta=tta)
-    assert onnx == pytest.approx(predict_logits(decided.model, faces, spec, tta=tta), abs=1e-3)
+@pytest.mark.parametrize("tta", ["none", "flip", "ten_crop"])
+def test_an_onnx_model_gives_the_same_logits(classifier, exported_model, faces, tta):
+    onnx = load_classifier(exported_model, "onnx")
+    assert onnx.predict(faces, batch_size=5, tta=tta) == pytest.approx(classifier.predict(faces, tta=tta), abs=1e-3)
+    assert (onnx.label_names, onnx.spec, onnx.format) == (FER7, classifier.spec, "onnx")
 
 
-def test_predictions_file_holds_everything_the_figures_need(model, faces, tmp_path):
-    path = tmp_path / "predictions" / "toy-test.parquet"
-    described = faces.add_column("gender", ["female", "male"] * 17 + ["female"])
-    figures = evaluate_split(model.model, described, ImageSpec.from_processor(model.processor), path)
-    table = Dataset(pq.read_table(path))
-    assert table.column_names == ["label", "id", "gender", "logits"]
-    assert table.features["label"].names == list(LABEL_SETS["fer7"])
-    assert table["id"][:] == faces["id"][:]
-    logits = np.array(table["logits"][:], dtype=np.float32)
-    assert figures == metrics_from(path)
-    assert figures == classification_metrics(logits, np.array(faces["label"][:]), LABEL_SETS["fer7"])
-    assert list(path.parent.iterdir()) == [path]
+@pytest.mark.export
+def test_pipeline_names_the_labels_of_both_files(classifier, exported_model, faces):
+    face = faces[0]["image"].convert("RGB")
+    expected = {row["label"]: row["score"] for row in classifier(face, top_k=7)}
+    for format, tolerance in (("onnx", 1e-4), ("int8", 0.2)):
+        exported = load_classifier(exported_model, format)
+        answer = exported(face, top_k=7)
+        assert {row["label"]: row["score"] for row in answer} == pytest.approx(expected, abs=tolerance)
+        theirs = pipeline("image-classification", model=exported.model, image_processor=exported.processor)
+        assert_same(answer, theirs(face, top_k=7), 1e-4)
 
 
-def test_a_failed_write_leaves_no_half_file(faces, tmp_path):
-    with pytest.raises(pa.ArrowInvalid):
-        write_predictions(tmp_path / "x.parquet", faces, np.zeros((2, 7)))
-    assert not (tmp_path / "x.parquet").exists()
+@pytest.mark.export
+def test_loading_an_onnx_model_is_quiet(exported_model, capfd, caplog):
+    with caplog.at_level(logging.WARNING):
+        load_classifier(exported_model, "onnx")
+    assert caplog.messages == []
+    assert capfd.readouterr() == ("", "")
 
 
-def test_two_processes_evaluate_as_one(model, tmp_path):
-    """`accelerate launch` on two CPU processes: 35 images do not divide evenly, and none is lost or counted twice."""
-    save_model(model.model, model.processor, tmp_path / "model")
-    faces = tmp_path / "faces"
-    for row in toy.load(train=1, validation=1, test=5, size=32)["test"]:
-        name = LABEL_SETS["fer7"][row["label"]]
-        (faces / "test" / name).mkdir(parents=True, exist_ok=True)
-        row["image"].save(faces / "test" / name / f"{row['id']}.png")
-    command = ["-m", "fer_hf", "evaluate", tmp_path / "model", "--data", f"folder:{faces}", "--batch-size", "4"]
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
-    for name, prefix in (("one", []), ("two", launch)):
-        done = subprocess.run(
-            [sys.executable, *prefix, *map(str, command), "--output", str(tmp_path / name)],
-            cwd=tmp_path,
-            env=env,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-    one, two = (Dataset(pq.read_table(next((tmp_path / n / "predictions").iterdir()))) for n in ("one", "two"))
-    assert one["id"][:] == two["id"][:]
-    assert np.array(two["logits"][:]) == pytest.approx(np.array(one["logits"][:]), abs=1e-6)
-    found = [Run(tmp_path / name).metrics()["evaluations"]["faces-test"] for name in ("one", "two")]
-    assert [entry.pop("processes") for entry in found] == [1, 2]
-    assert found[0]["confusion_matrix"] == found[1]["confusion_matrix"]
-    assert found[1]["images"] == 35
+@pytest.mark.export
+def test_a_model_without_the_file_says_how_to_make_it(tiny_model):
+    with pytest.raises(UserError, match="fer-hf export RUN --int8"):
+        load_classifier(tiny_model, "int8")
+    with pytest.raises(UserError, match=r"onnx/model\.onnx of .*fer-hf export RUN`"):
+        load_classifier(tiny_model, "onnx")

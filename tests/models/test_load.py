@@ -23,7 +23,7 @@ from fer_hf.images.batches import to_uint8
 from fer_hf.images.spec import ImageSpec
 from fer_hf.images.transforms import EvalTransform
 from fer_hf.models.load import load_model, save_model
-from fer_hf.models.network import head_of
+from fer_hf.models.network import head
 
 FER7 = LABEL_SETS["fer7"]
 DIMA806 = ["sad", "disgust", "angry", "neutral", "fear", "surprise", "happy"]
@@ -92,7 +92,7 @@ def test_seven_labels_of_something_else_are_not_kept(tmp_path):
     loaded = load_model(str(folder), FER7)
     assert loaded.head.startswith("new")
     original = ViTForImageClassification.from_pretrained(folder)
-    assert not torch.equal(head_of(loaded.model).weight, original.classifier.weight)
+    assert not torch.equal(head(loaded.model).weight, original.classifier.weight)
     assert torch.equal(loaded.model.vit.embeddings.cls_token, original.vit.embeddings.cls_token)
 
 
@@ -185,7 +185,7 @@ def test_the_models_of_the_studies(name, size):
 )
 def test_a_finished_run_on_new_data(tmp_path, labels):
     finished = load_model("test_resnet", FER7, pretrained=False, image_size=48, drop_rate=0.2)
-    torch.nn.init.normal_(head_of(finished.model).weight)
+    torch.nn.init.normal_(head(finished.model).weight)
     save_model(finished.model, finished.processor, tmp_path / "run" / "model")
     loaded = load_model(str(tmp_path / "run"), labels)
     assert loaded.label_names == tuple(labels)
@@ -197,8 +197,8 @@ def test_a_finished_run_on_new_data(tmp_path, labels):
         assert loaded.head == "kept, rows by name"
     else:
         assert loaded.head == "new (random weights)"
-        assert not set(head_of(loaded.model).weight.flatten().tolist()) & set(
-            head_of(finished.model).weight.flatten().tolist()
+        assert not set(head(loaded.model).weight.flatten().tolist()) & set(
+            head(finished.model).weight.flatten().tolist()
         )
     save_model(loaded.model, loaded.processor, tmp_path / "next" / "model")
     again = load_model(str(tmp_path / "next"))
@@ -225,10 +225,11 @@ LOAD = """
 import sys, torch
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.models.load import load_model
-torch.manual_seed(0)
-loaded = load_model(sys.argv[1], LABEL_SETS["fer7"])
-print(loaded.base_model, "|", loaded.head, "|", float(sum(p.abs().sum() for n, p in loaded.model.named_parameters()
-      if "classifier" not in n and "fc" not in n)), "|", len(loaded.notes))
+for name in sys.argv[1:]:
+    torch.manual_seed(0)
+    loaded = load_model(name, LABEL_SETS["fer7"])
+    print(loaded.base_model, "|", loaded.head, "|", float(sum(p.abs().sum() for n, p in loaded.model.named_parameters()
+          if "classifier" not in n and "fc" not in n)), "|", len(loaded.notes))
 """
 
 
@@ -247,19 +248,17 @@ def test_from_the_hub_over_http(hub, tmp_path):
     hub.add_repo("timm/test_resnet.r160_in1k", folder)
     hub.add_repo("dima806/facial_emotions_image_detection", tiny_vit(tmp_path / "vit", DIMA806))
     env = hub.env(tmp_path / "home") | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-
-    def load(name: str) -> list[str]:
-        done = subprocess.run([sys.executable, "-c", LOAD, name], env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip().split(" | ")
-
+    names = ("test_resnet", "timm/test_resnet.r160_in1k", "dima806/facial_emotions_image_detection")
+    done = subprocess.run([sys.executable, "-c", LOAD, *names], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    *of_timm, of_dima806 = [line.split(" | ") for line in done.stdout.strip().splitlines()]
     backbone = sum(float(p.abs().sum()) for n, p in timm_model.named_parameters() if "fc" not in n)
-    for name in ("test_resnet", "timm/test_resnet.r160_in1k"):
-        base, head, weights, _ = load(name)
-        assert (base, head) == ("timm/test_resnet.r160_in1k", "new (random weights)")
+    assert len(of_timm) == 2
+    for base, kind, weights, _ in of_timm:
+        assert (base, kind) == ("timm/test_resnet.r160_in1k", "new (random weights)")
         assert float(weights) == pytest.approx(backbone, rel=1e-5)
-    base, head, _, notes = load("dima806/facial_emotions_image_detection")
-    assert (base, head, notes) == ("dima806/facial_emotions_image_detection", "kept, rows by name", "1")
+    base, kind, _, notes = of_dima806
+    assert (base, kind, notes) == ("dima806/facial_emotions_image_detection", "kept, rows by name", "1")
     assert hub.escaped == []
 
 

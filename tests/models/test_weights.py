@@ -1,6 +1,4 @@
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,7 @@ from safetensors.torch import save_file
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.errors import UserError
 from fer_hf.models.load import load_model
-from fer_hf.models.network import head_of
+from fer_hf.models.network import head
 
 FER7 = LABEL_SETS["fer7"]
 
@@ -125,7 +123,7 @@ class Canary:
         return Path.touch, (self.path,)
 
 
-def test_a_pickled_model_is_never_unpickled_and_the_way_to_convert_it_works(tmp_path):
+def test_a_pickled_model_is_never_unpickled_and_the_way_to_convert_it_works(tmp_path, monkeypatch):
     source = trained()
     source.canary = Canary(tmp_path / "unpickled")
     torch.save(source, tmp_path / "whole.pt")
@@ -134,7 +132,8 @@ def test_a_pickled_model_is_never_unpickled_and_the_way_to_convert_it_works(tmp_
     assert not (tmp_path / "unpickled").exists()
     lines = [line.strip() for line in str(refusal.value).splitlines() if line.startswith("    ")]
     assert len(lines) == 2
-    subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(lines), {})
     assert (tmp_path / "unpickled").exists()
     assert load(tmp_path / "whole_state.pt").notes[0].startswith("weights of whole_state.pt: ")
 
@@ -177,4 +176,4 @@ def test_only_for_timm_architectures(tmp_path):
     path = write(trained().state_dict(), tmp_path / "w.pt")
     with pytest.raises(UserError, match=r"model\.weights fills a timm architecture: 'google/vit"):
         load(path, "google/vit-base-patch16-224-in21k")
-    assert head_of(load(path).model).out_features == 7
+    assert head(load(path).model).out_features == 7

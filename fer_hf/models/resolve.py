@@ -1,0 +1,62 @@
+"""What the name of a model means: a run, a folder with a model, an architecture of timm, or a model on the Hub."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+
+from fer_hf.errors import UserError
+from fer_hf.runs.folder import Run
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model is to be loaded from.
+
+    Exactly one of `folder` and `timm_name` is set, or neither for any other model on the Hub.
+    """
+
+    name: str
+    """As the caller gave it, or the model's folder in a run."""
+    folder: Path | None = None
+    timm_name: str | None = None
+    """Architecture, and maybe the tag of its weights, such as `resnet18.a1_in1k`."""
+
+    @property
+    def location(self) -> str | None:
+        """The folder or Hub id of the weights; None when timm has none for this architecture."""
+        return getattr(timm.get_pretrained_cfg(self.timm_name), "hf_hub_id", None) if self.timm_name else self.name
+
+
+def resolve(source: str | Path | Run) -> Source:
+    """Say what the name of a model means. Folders go before names of timm, and these before the Hub.
+
+    Args:
+        source: a run, a run folder, a model folder, `timm/<name>`, a bare timm name, or a Hub id.
+
+    Raises:
+        UserError: a run has no model yet, a folder holds none, or timm does not know the tag of its weights.
+
+    Example:
+        >>> resolve("timm/resnet18").timm_name
+        'resnet18'
+        >>> resolve("google/vit-base-patch16-224-in21k").location
+        'google/vit-base-patch16-224-in21k'
+    """
+    run = source if isinstance(source, Run) else Run(source)
+    folder = run.model if (run.model / "config.json").is_file() else run.path
+    if run.exists():
+        folder = run.finished_model()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(f"{str(folder)!r} holds no model: there is no config.json in it, nor in its model/ folder.")
+        return Source(str(folder), folder=folder)
+    name = str(source.path if isinstance(source, Run) else source)
+    timm_name = name.removeprefix("timm/")
+    if not timm.is_model(timm_name):
+        return Source(name)
+    try:
+        timm.get_pretrained_cfg(timm_name)
+    except RuntimeError as error:  # its tag is wrong
+        raise UserError(f"{name!r} could not be loaded from timm: {error}") from error
+    return Source(name, timm_name=timm_name)
