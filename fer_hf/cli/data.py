@@ -95,11 +95,12 @@ def save(
     Example: [bold]fer-hf data save folder:faces --output prepared[/bold]
     """
     from fer_hf.console import output as out
-    from fer_hf.data.prepared import save
+    from fer_hf.data.prepared import columns, save
+    from fer_hf.report.dataset_card import dataset_card
     from fer_hf.workflows.audit import inspect
 
     loaded = inspect(source, label_set, exclude=exclude)
-    save(loaded, output, title or loaded.dataset)
+    save(loaded, output, dataset_card(loaded.describe(), title or loaded.dataset, columns(loaded)))
     out.print(f"dataset: {output}", soft_wrap=True)
 
 

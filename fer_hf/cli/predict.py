@@ -27,9 +27,9 @@ def predict(
     from typing import Any
 
     import torch
-    from PIL import Image, ImageOps
 
     from fer_hf.console import output, quiet_libraries
+    from fer_hf.data.decode import decode
     from fer_hf.errors import UserError
     from fer_hf.images.batches import to_uint8
     from fer_hf.images.spec import ImageSpec
@@ -49,9 +49,8 @@ def predict(
         pictures = []
         for path in images[start : start + BATCH_SIZE]:
             try:
-                with Image.open(path) as picture:
-                    pictures.append(to_uint8(ImageOps.exif_transpose(picture)))
-            except Exception as error:  # decoders raise many kinds on damaged files
+                pictures.append(to_uint8(decode(path)))
+            except ValueError as error:
                 raise UserError(f"{path} is no picture that can be read: {error}") from error
         with torch.inference_mode():
             probabilities = torch.softmax(classifier(pixel_values=transform(pictures)).logits, dim=-1).tolist()

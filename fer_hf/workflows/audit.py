@@ -14,7 +14,7 @@ from fer_hf.collect.sheet import contact_sheet
 from fer_hf.console import console, output, quiet_libraries
 from fer_hf.data import Faces, load_faces
 from fer_hf.data.audit import audit
-from fer_hf.data.faces import per_class_counts
+from fer_hf.data.columns import per_class_counts
 from fer_hf.errors import UserError
 from fer_hf.files import write_csv, write_text
 from fer_hf.report.audit_page import audit_page, shown, summary
