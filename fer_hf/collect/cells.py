@@ -27,14 +27,8 @@ from fer_hf.errors import UserError
 from fer_hf.files import file_below, new_folder, read_csv, write_csv
 
 BLANK = Image.new("RGB", (1, 1), "white")
-
-
 SIZE = 128  # pixels of a face that is kept
-
-
 ABOUT = ("gender", "age", "intensity")
-
-
 Check = Callable[[np.ndarray], tuple[list[str], dict[str, float]]]
 
 

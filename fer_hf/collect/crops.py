@@ -24,14 +24,8 @@ from fer_hf.errors import UserError
 from fer_hf.files import new_folder, write_csv
 
 SCORES = ("confidence", "sharpness", "face_size", "yaw", "roll", "brightness", "contrast")
-
-
 COLUMNS = ("file_name", "photograph", "face", "x", "y", "width", "height", "detector", *SCORES)
-
-
 SHARPNESS_SIZE = 112  # pixels: what a face is scaled to before its sharpness is measured
-
-
 NOSE_DEPTH = 0.41  # how far the nose stands before the eyes, in distances of the eyes: 26 of 63 mm in a generic head
 
 

@@ -32,8 +32,6 @@ SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 
 
 LANDMARKS = ("right_eye", "left_eye", "nose", "right_mouth", "left_mouth")  # in the order of YuNet's output
-
-
 LONGEST = 1280  # pixels: longest side of a photograph in which faces are looked for
 
 

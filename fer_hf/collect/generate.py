@@ -22,8 +22,6 @@ from fer_hf.errors import FerError, UserError
 from fer_hf.files import move_into_place, write_text
 
 WAITS = (2.0, 8.0, 30.0)  # seconds before each new try, when a provider is busy
-
-
 NO_ACCESS = {
     401: "the token is missing or wrong: run `hf auth login`, or set HF_TOKEN",
     402: "the account has no credit left with this provider",

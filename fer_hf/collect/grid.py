@@ -22,41 +22,17 @@ from scipy.ndimage import maximum_filter1d, median_filter, uniform_filter1d
 from scipy.signal import find_peaks
 
 LONGEST = 1024  # larger pictures are looked at in this size
-
-
 CONTRAST = 6.0  # grey levels between the two sides of a seam, at least
-
-
 EVEN = 3.0  # grey levels by which an even strip may differ along its length
-
-
 BACKGROUND = 8.0  # the same for background
-
-
 VOID = 0.3  # worth of a void: less than a seam along half of the line
-
-
 UNEVEN = 4.0  # cost of uneven cells: 0.2 where one is a quarter larger than the others
-
-
 GUTTER = 0.12  # of a cell: the widest gutter
-
-
 MARGIN = 0.5  # of a cell: the widest outer border
-
-
 BLANK = 0.7  # of a row or column of cells: as much of it can be empty
-
-
 THINNEST = 16  # pixels of the smallest cell
-
-
 OWN_COLUMNS = 0.5  # by how much a row's own columns have to be worth more than those of all rows
-
-
 SURE = 0.3  # confidence below which a picture is no grid; scattered portraits reach 0.25
-
-
 Floats = NDArray[np.float32]
 
 

@@ -24,14 +24,8 @@ SHOWN = {
     "sad": ("sadness", "inner brows raised, corners of the mouth down, eyes heavy"),
     "surprise": ("surprise", "brows raised, eyes wide, jaw dropped"),
 }
-
-
 GENDERS = {"female": ("women", "girls"), "male": ("men", "boys")}  # grown up, and children
-
-
 AGES = {"4-19": "aged 10 to 19", "20-39": "aged 20 to 39", "40-69": "aged 40 to 69", "70+": "aged 70 and over"}
-
-
 INTENSITIES = {"mild": "slight", "strong": "strong", "extreme": "extreme"}
 
 

@@ -5,11 +5,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 MARGIN = 8  # pixels
-
-
 LINE = 15  # height of a line of text
-
-
 COLOURS = {"bad": (213, 94, 0), "good": (0, 114, 178)}  # Okabe and Ito's colour-blind-safe vermilion and blue
 
 

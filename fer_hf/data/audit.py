@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 
 import imagehash
 import numpy as np
-from datasets import Image
 from PIL import Image as PILImage
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from fer_hf.console import track
-from fer_hf.data.decode import BATCH, THREADS, decode
-from fer_hf.data.faces import Faces, per_class_counts
+from fer_hf.data.columns import per_class_counts
+from fer_hf.data.decode import BATCH, THREADS, decode_as_stored, undecoded
+from fer_hf.data.faces import Faces
 
 HASH_BITS = 10  # of 64
 CORRELATION = 0.95
@@ -101,21 +101,22 @@ def _measure_all(faces: Faces) -> tuple[list[dict[str, str]], list[Measured], li
     broken: list[dict[str, str]] = []
     with ThreadPoolExecutor(THREADS) as pool:
         for split, data in faces.splits.items():
-            encoded = data.cast_column("image", Image(decode=False))
-            for batch in track(encoded.iter(BATCH), f"looking at {split} images", -(-len(data) // BATCH)):
-                for name, label, found in zip(batch["id"], batch["label"], pool.map(_try, batch["image"]), strict=True):
-                    row = {"split": str(split), "id": name, "label": faces.label_names[label]}
-                    if isinstance(found, str):
-                        broken.append(row | {"reason": found})
-                    else:
-                        rows.append(row)
-                        measured.append(found)
+            batches = track(undecoded(data).iter(BATCH), f"looking at {split} images", -(-len(data) // BATCH))
+            results = (result for batch in batches for result in pool.map(_try, batch["image"]))
+            for name, label, result in zip(data["id"][:], data["label"][:], results, strict=True):
+                row = {"split": str(split), "id": name, "label": faces.label_names[label]}
+                if isinstance(result, str):
+                    broken.append(row | {"reason": result})
+                else:
+                    rows.append(row)
+                    measured.append(result)
     return rows, measured, broken
 
 
 def _try(image: dict[str, Any]) -> Measured | str:
+    """The figures of an image, or why it cannot be read."""
     try:
-        return measure(decode(image))
+        return measure(decode_as_stored(image))
     except ValueError as error:
         return str(error)
 
@@ -126,9 +127,9 @@ def _duplicates(measured: list[Measured]) -> tuple[np.ndarray, np.ndarray, np.nd
     _, kinds, pixels = np.unique(digests, return_index=True, return_inverse=True)
     # A copy is tied to the first of its kind, and only that is compared with others: a thousand black images would
     # make half a million pairs.
-    found = [np.stack([kinds[pixels], np.arange(len(measured))])]
+    pairs = [np.stack([kinds[pixels], np.arange(len(measured))])]
     hashes = np.array([measured[row].phash for row in kinds], dtype=np.uint64)
-    thumbnails = np.array([measured[row].thumbnail for row in kinds], dtype=np.uint8).reshape(len(kinds), -1)
+    thumbnails = np.array([measured[row].thumbnail for row in kinds], dtype=np.uint8).reshape(len(kinds), THUMBNAIL**2)
     step = max(1, 2**23 // max(1, len(kinds)))
     for start in track(range(0, len(kinds), step), "comparing images"):
         distance = np.bitwise_count(hashes[start : start + step, None] ^ hashes[None, start:])
@@ -137,8 +138,8 @@ def _duplicates(measured: list[Measured]) -> tuple[np.ndarray, np.ndarray, np.nd
         for part in range(0, len(i), PAIRS):
             a, b = i[part : part + PAIRS], j[part : part + PAIRS]
             same = _correlation(thumbnails[a], thumbnails[b]) >= CORRELATION
-            found.append(kinds[np.stack([a[same], b[same]])])
-    first, second = np.concatenate(found, axis=1)
+            pairs.append(kinds[np.stack([a[same], b[same]])])
+    first, second = np.concatenate(pairs, axis=1)
     return first, second, pixels[first] == pixels[second]
 
 
@@ -184,13 +185,13 @@ def _list_groups(rows: list[dict[str, str]], group_of: np.ndarray, exact_of: np.
         members.setdefault(group, []).append(row)
     groups = [
         {
-            "exact": len(set(exact_of[found].tolist())) == 1,
-            "labels": len({rows[row]["label"] for row in found}),
-            "splits": len({rows[row]["split"] for row in found}),
-            "images": [rows[row] for row in sorted(found, key=lambda row: ORDER.index(rows[row]["split"]))],
+            "exact": len(set(exact_of[copies].tolist())) == 1,
+            "labels": len({rows[row]["label"] for row in copies}),
+            "splits": len({rows[row]["split"] for row in copies}),
+            "images": [rows[row] for row in sorted(copies, key=lambda row: ORDER.index(rows[row]["split"]))],
         }
-        for found in members.values()
-        if len(found) > 1
+        for copies in members.values()
+        if len(copies) > 1
     ]
     return sorted(groups, key=lambda group: (-group["splits"], -group["labels"], not group["exact"]))
 
@@ -227,8 +228,8 @@ def _spread(values: np.ndarray) -> dict[str, Any]:
     """Percentiles, and a histogram of 20 bins from 0 to 1."""
     if not len(values):
         return {"percentiles": {}, "histogram": [0] * 20}
-    found = np.percentile(values, (1, 5, 50, 95, 99))
+    percentiles = {str(p): round(float(np.percentile(values, p)), 3) for p in (1, 5, 50, 95, 99)}
     return {
-        "percentiles": {f"{p}": round(float(v), 3) for p, v in zip((1, 5, 50, 95, 99), found, strict=True)},
+        "percentiles": percentiles,
         "histogram": np.histogram(values, bins=20, range=(0, 1))[0].tolist(),
     }

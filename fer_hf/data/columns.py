@@ -1,7 +1,7 @@
-"""A dataset on the Hugging Face Hub, or any `datasets` table: its image and label columns are found by their types.
+"""The standard columns of a split, and how the columns of any `datasets` table become them, found by their types.
 
-Loading scripts are never run (`datasets` refuses them), and a column of bare numbers is refused as a label: every
-dataset of this field numbers the emotions in an order of its own. The same holds for numbers as gender and race.
+A column of bare numbers is refused as a label: every dataset of this field numbers the emotions in an order of its own.
+The same holds for numbers as gender and race.
 """
 
 import glob
@@ -9,6 +9,7 @@ import math
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence as Items
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +17,60 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, Features, Image, Value, load_dataset
-from datasets import Sequence as Sequences
+from datasets import ClassLabel, Dataset, Features, Image, Sequence, Value, load_dataset
 from huggingface_hub import constants
 
 from fer_hf.data.decode import decode
-from fer_hf.data.splits import ATTRIBUTES, SPLIT_HELP, split_name
+from fer_hf.data.splits import SPLIT_HELP, split_name
 from fer_hf.emotions import emotion_of
 from fer_hf.errors import FerError, UserError
 
+ATTRIBUTES = {
+    "gender": Value("string"),
+    "age": Value("string"),
+    "race": Value("string"),
+    "valence": Value("float32"),
+    "arousal": Value("float32"),
+    "subject": Value("string"),
+}
+"""What a dataset may know of an image beside `image`, `label`, `id` and `soft_label` (one probability per class, in the
+order of the label names); None where it does not know. Valence and arousal run from -1 to 1."""
 USUAL_NAMES = {"image": ("image", "img"), "label": ("label", "labels", "emotion", "expression")}
-
-
-MOST_CLASSES = 100  # a text column with more values than this is no label
-
-
+MOST_CLASSES = 100
+"""A text column with more values than this is no label."""
 TEXT = (Value("string"), Value("large_string"))
-
-
 UNKNOWN = {"", "-", "n/a", "nan", "none", "null", "unknown", "unsure"}
-
-
 GENDERS = dict.fromkeys(("f", "woman", "girl"), "female") | dict.fromkeys(("m", "man", "boy"), "male")
+
+
+def make_split(names: Items[str], image: list[Any], label: list[int], id: list[str], **known: list[Any]) -> Dataset:
+    """A split from lists.
+
+    Args:
+        names: the label names.
+        image: absolute paths, or encoded images as bytes.
+        label: indices of `names`.
+        id: names of the images.
+        known: further columns, `soft_label` or any of `ATTRIBUTES`.
+    """
+    features = Features(image=Image(), label=ClassLabel(names=list(names)), id=Value("string"))
+    for name in known:
+        features[name] = ATTRIBUTES.get(name) or soft_feature(len(names))
+    if image and isinstance(image[0], bytes):
+        image = [{"bytes": content, "path": None} for content in image]
+    return Dataset.from_dict({"image": image, "label": label, "id": id, **known}, features=features)
+
+
+def soft_feature(classes: int) -> Sequence:
+    """The type of the column `soft_label`."""
+    return Sequence(Value("float32"), length=classes)
+
+
+def per_class_counts(data: Dataset) -> dict[str, int]:
+    """How many images of each label a split has, in the order of the label names."""
+    names = data.features["label"].names
+    counts = np.bincount(np.asarray(data["label"][:], dtype=int), minlength=len(names))
+    return dict(zip(names, counts.tolist(), strict=True))
 
 
 def read_parquet(path: Path, notes: list[str]) -> dict[str, Dataset]:
@@ -73,7 +106,7 @@ def standard_columns(data: Dataset, split: str, where: str, notes: list[str]) ->
 
     A column of text `id` is kept where its values are unique. Else ids are the file names that the images carry;
     `<split>_<row>`, rows counted from 0, for an image that carries none, or one that another image carries too.
-    `soft_label` and the columns of `splits.ATTRIBUTES` are kept; `notes` gets a sentence on each that cannot be used.
+    `soft_label` and the columns of `ATTRIBUTES` are kept; `notes` gets a sentence on each that cannot be used.
     """
     image = _image_column(data, where)
     label, names = _label_column(data, where)
@@ -87,7 +120,7 @@ def standard_columns(data: Dataset, split: str, where: str, notes: list[str]) ->
     faces = data.select_columns(image)
     faces = faces if image == "image" else faces.rename_column(image, "image")
     faces = faces.cast_column("image", Image())
-    paths = _paths(faces.with_format("arrow")[:]["image"], where)
+    paths = image_paths(faces.with_format("arrow")[:]["image"], where)
     faces = faces.add_column("label", labels, feature=ClassLabel(names=names))
     faces = faces.add_column("id", _ids(data, paths, split), feature=Value("string"))
     for name in ("soft_label", *ATTRIBUTES):
@@ -95,8 +128,7 @@ def standard_columns(data: Dataset, split: str, where: str, notes: list[str]) ->
             continue
         try:
             if name == "soft_label":
-                soft = Sequences(Value("float32"), length=len(names))
-                faces = faces.add_column(name, _soft_labels(data, label, labels), feature=soft)
+                faces = faces.add_column(name, _soft_labels(data, label, labels), feature=soft_feature(len(names)))
             else:
                 faces = faces.add_column(name, _attributes(data, name), feature=ATTRIBUTES[name])
         except ValueError as error:
@@ -105,7 +137,7 @@ def standard_columns(data: Dataset, split: str, where: str, notes: list[str]) ->
 
 
 def attribute(name: str, value: Any) -> str | float | None:
-    """A value of anybody's as `splits.ATTRIBUTES` has it; None where it says that the attribute is not known.
+    """A value of anybody's as `ATTRIBUTES` has it; None where it says that the attribute is not known.
 
     "F", "Woman" are "female"; text is in lower case, names of subjects aside. Raises `ValueError` that says what is
     wrong with it: a number as gender or race, and valence or arousal that is no number from -1 to 1.
@@ -189,7 +221,7 @@ def _describe(feature: object) -> str:
     return feature.dtype if isinstance(feature, Value) else type(feature).__name__
 
 
-def _paths(images: pa.ChunkedArray, where: str) -> list[str | None]:
+def image_paths(images: pa.ChunkedArray, where: str) -> list[str | None]:
     """The path of each image. Raises `UserError` for one without bytes that is no file which was downloaded for it."""
     paths = pc.struct_field(images, "path").to_pylist()
     empty = pc.is_null(pc.struct_field(images, "bytes")).to_pylist()

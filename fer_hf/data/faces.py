@@ -5,35 +5,53 @@ align, drop emotions outside the label set, set missing splits aside, leave out 
 once. Then: join the sources, thin the training split out, refuse what cannot be trained on.
 """
 
+import hashlib
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, concatenate_datasets
-from datasets import Sequence as Sequences
+from datasets import Dataset, DatasetDict
+from pydantic import ValidationError
 
-from fer_hf.data import source as sources
-from fer_hf.data.check import unreadable
-from fer_hf.data.splits import ATTRIBUTES, SPLITS, Raw, add_missing
-from fer_hf.data.subsets import Mixture, read_exclude, thin_out, without
+from fer_hf.data.cache import Checked
+from fer_hf.data.columns import per_class_counts
+from fer_hf.data.decode import BATCH, Array, undecoded
+from fer_hf.data.join import join, prefixes
+from fer_hf.data.source import Source, read
+from fer_hf.data.splits import SPLITS
+from fer_hf.data.subsets import read_exclude, thin_out
 from fer_hf.emotions import EMOTIONS, LabelError, label_names
 from fer_hf.errors import UserError
+from fer_hf.recipe.schema import Data, Weighted
+from fer_hf.runs import records
 
 Purpose = Literal["training", "evaluation", "inspection"]
+GATHERED = 2**30
+"""Bytes of pixels that `Faces.pixels` copies at most, for splits that are a part of what was decoded, or several."""
 
 
 @dataclass(frozen=True)
 class Faces:
     """What `load_faces` returns: aligned, checked and described.
 
-    `splits` has train, validation and test, each with the columns `image` (`datasets.Image`, any size and mode),
-    `label` (`ClassLabel` in the order of `label_names`), `id` (str, unique in its split) and what the source knows of
-    `soft_label` (one probability per label) and `splits.ATTRIBUTES`; with several sources also `source`. `source` is
-    the kind (toy, fer2013, folder, hub, ... or several); `dataset` is the name to show; `notes` are sentences for the
-    model card; `dropped` counts the images of each emotion outside the label set; `skipped` lists the ids of unreadable
-    images that were left out, and `unread` the records, with the reason, that no reader could make an image of.
+    Attributes:
+        splits: train, validation and test, each with the columns `image` (`datasets.Image`, any size and mode), `label`
+            (`ClassLabel` in the order of `label_names`), `id` (str, unique in its split) and what the source knows of
+            `soft_label` (one probability per label) and `columns.ATTRIBUTES`; with several sources also `source`.
+        label_names: the emotions, in the order of the label ids.
+        source: the kind (toy, fer2013, folder, hub, ... or several).
+        dataset: the name to show.
+        hub_id: the id on the Hub, where the faces are from there.
+        license: what the authors say of its use.
+        notes: sentences for the model card.
+        dropped: the number of images of each emotion outside the label set.
+        skipped: the ids of unreadable images that were left out.
+        unread: the records that no reader could make an image of, with the reason.
+        checked: what the check has kept of each split: prefix of the ids, and images.
     """
 
     splits: DatasetDict
@@ -46,122 +64,186 @@ class Faces:
     dropped: dict[str, int]
     skipped: list[str]
     unread: dict[str, str]
+    checked: dict[str, list[tuple[str, Checked]]] = field(default_factory=dict, repr=False)
 
-    def describe(self) -> dict[str, Any]:
-        """The section `data` of `metrics.json`: plain JSON types, and no path of this machine."""
-        return {
-            "source": self.source,
-            "dataset": self.dataset,
-            "hub_id": self.hub_id,
-            "license": self.license,
-            "splits": {
-                str(name): {"images": len(data), "per_class": per_class_counts(data)}
-                for name, data in self.splits.items()
-            },
-            "skipped": self.skipped,
-            "dropped": self.dropped,
-            "notes": self.notes,
+    @property
+    def file_name(self) -> str:
+        """The dataset's name, fit for a file name."""
+        return self.source if self.source in ("fer2013", "toy") else re.sub(r"[^\w.-]+", "-", self.dataset)
+
+    def describe(self) -> records.Data:
+        """The section `data` of metrics.json, without paths of this machine."""
+        splits = {str(name): records.Split(len(data), per_class_counts(data)) for name, data in self.splits.items()}
+        return records.Data(
+            source=self.source,
+            dataset=self.dataset,
+            hub_id=self.hub_id,
+            license=self.license,
+            splits=splits,
+            skipped=self.skipped,
+            dropped=self.dropped,
+            notes=self.notes,
+        )
+
+    def pixels(self, split: str) -> Array | None:
+        """The images of a split as the check has decoded them, so that nobody decodes them again.
+
+        Returns:
+            uint8 `(N, C, H, W)` in the order of the split, C being 1 where all images are grey. None where sizes
+            differ, where the images were not checked, or where the pixels are too many to keep.
+        """
+        parts = [(prefix, checked.images["id"][:], checked.pixels()) for prefix, checked in self.checked.get(split, [])]
+        arrays = [array for _, _, array in parts if array is not None]
+        if not arrays or len(arrays) < len(parts) or len({array.shape[2:] for array in arrays}) > 1:
+            return None
+        places = {
+            prefix + name: (part, row) for part, (prefix, ids, _) in enumerate(parts) for row, name in enumerate(ids)
         }
+        rows = np.array([places[name] for name in self.splits[split]["id"][:]])
+        if len(arrays) == 1 and np.array_equal(rows[:, 1], np.arange(len(arrays[0]))):
+            return arrays[0]
+        shape = (len(rows), max(array.shape[1] for array in arrays), *arrays[0].shape[2:])
+        if np.prod(shape) > GATHERED:
+            return None
+        gathered = np.empty(shape, np.uint8)
+        for part, array in enumerate(arrays):
+            gathered[rows[:, 0] == part] = array[rows[rows[:, 0] == part, 1]]
+        return gathered
+
+    def with_train(self, rows: Sequence[int]) -> "Faces":
+        """The same faces with these rows of the training split alone."""
+        return replace(self, splits=DatasetDict({**self.splits, "train": self.splits["train"].select(rows)}))
+
+    def content(self, split: str) -> str:
+        """A hash that tells the images and labels of a split from those of other datasets, wherever the files lie.
+
+        Returns:
+            12 hexadecimal digits: the beginning of the SHA-256 of ids, names of the labels, and bytes of the images.
+        """
+        digest = hashlib.sha256()
+        data = self.splits[split]
+        for start in range(0, len(data), BATCH):
+            rows = range(start, min(start + BATCH, len(data)))
+            images = undecoded(data).select(rows)["image"]
+            for name, label, image in zip(data[rows]["id"], data["label"][start : start + BATCH], images, strict=True):
+                content = image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
+                digest.update(f"{name}\0{self.label_names[label]}\0{len(content)}\0".encode())
+                digest.update(content)
+        return digest.hexdigest()[:12]
 
 
 def load_faces(
-    source: str | Sequence[str | Mapping[str, Any]],
+    source: str | Sequence[str | Mapping[str, Any]] | Data,
     label_set: str | Sequence[str] | None = "fer7",
     *,
-    validation_fraction: float = 0.1,
-    test_fraction: float = 0.1,
-    split_seed: int = 0,
-    on_bad_image: Literal["error", "skip"] = "error",
-    votes: str = "majority",
-    stream_images: int | None = None,
-    exclude: str | None = None,
-    absent_classes: Literal["allow", "error"] = "allow",
-    mixture: Mixture | None = None,
-    fraction: float | None = None,
-    per_class: int | None = None,
-    check_images: bool = True,
     purpose: Purpose = "training",
+    check_images: bool = True,
+    **settings: Any,
 ) -> Faces:
-    """The faces of one source, or of several together, with the labels of `label_set`.
+    """Load the faces of one source, or of several together, with the labels of a label set.
 
-    `source` is one of `sources.HELP`, or a list of them; an entry of a list may be `{"source": ..., "weight": 2}`,
-    which counts its training images twice (0.5: takes half of each class). With several sources ids begin with the
-    name of their source. Without `label_set`, the labels are all emotions that the sources name.
+    Args:
+        source: one of `source.HELP`, or a list of them; an entry of a list may be `{"source": ..., "weight": 2}`, which
+            counts its training images twice (0.5: takes half of each class). With several sources ids begin with the
+            name of their source. Or the section `data` of a recipe, whose label set is taken then.
+        label_set: a name such as "fer7", or names of emotions; None takes all emotions that the sources name.
+        purpose: for "evaluation", a source may lack a train split, and a folder of classes is one test split; for
+            "inspection", splits stay as they are in the source and may lack classes.
+        check_images: whether to decode every image once. What is decoded is kept for `Faces.pixels`.
+        settings: further keys of the recipe's section `data` (`recipe.schema.Data`), such as `on_bad_image="skip"`.
 
-    The keys up to `per_class` are those of the recipe's `data` section. `check_images` decodes every image once.
-    For "evaluation", a source may lack a train split, and a folder of classes is one test split; for "inspection",
-    splits stay as they are found and may lack classes.
+    Returns:
+        The faces: splits, what was left out, and notes.
 
-    Raises `UserError` for an unknown source, a class that is no emotion, unreadable images, an empty split, and a class
-    that the sources have but without an image to train on. A class that no source has at all is only noted.
-    Raises `FerError` when the Hub or the disk fails.
+    Raises:
+        UserError: an unknown source or setting, a class that is no emotion, unreadable images, an empty split, or a
+            class that the sources have but without an image to train on. A class that no source has is only noted.
+        FerError: the Hub or the disk fails.
+
+    Example:
+        >>> faces = load_faces("toy", ["happy", "sad"], per_class=10)
+        >>> {split: len(data) for split, data in faces.splits.items()}
+        {'train': 20, 'validation': 120, 'test': 200}
     """
-    if on_bad_image not in ("error", "skip"):
-        raise UserError(f"data.on_bad_image is {on_bad_image!r}: it has to be error or skip.")
-    entries = [source] if isinstance(source, str) else source
-    wanted = [{"source": entry} if isinstance(entry, str) else entry for entry in entries]
-    found = [_Source(*sources.read(entry["source"], votes, stream_images), entry["source"]) for entry in wanted]
-    names = _label_names(label_set, found)
-    listed = read_exclude(exclude) if exclude else set()
-    prefixes = _prefixes(found)
-
-    notes, dropped = list[str](), Counter[str]()
-    for part, prefix in zip(found, prefixes, strict=True):
+    data = _settings(source, settings)
+    entries = [Weighted(source=entry) if isinstance(entry, str) else entry for entry in _listed(data.source)]
+    sources = [read(entry.source, data) for entry in entries]
+    names = _label_names(data.label_set if isinstance(source, Data) else label_set, sources)
+    listed = read_exclude(data.exclude) if data.exclude else set()
+    for part, prefix in zip(sources, prefixes(sources), strict=True):
         part.align(names)
-        part.make_splits(purpose, validation_fraction, test_fraction, split_seed)
+        part.make_splits(purpose, data)
         part.leave_out(listed, prefix)
         if check_images:
-            part.check(on_bad_image)
-        if purpose == "training" and absent_classes == "error":
+            part.check(data.on_bad_image, keep=purpose != "inspection")
+        if purpose == "training" and data.absent_classes == "error":
             part.refuse_absent(names)
-    if listed:
-        out = Counter(entry for part in found for entry in part.excluded)
-        if not out:
-            raise UserError(f"data.exclude: none of the {len(listed):,} ids of {exclude!r} is in {found[0].where}.")
-        [((split, name), times)] = out.most_common(1)
-        if times > 1:
-            raise UserError(
-                f"data.exclude: {name!r} ({split}) is in {times} of the sources. Write which one is meant, such as "
-                f"{prefixes[0] + name!r}, or take the list of an audit of all of them together."
-            )
-        notes.append(f"{out.total():,} image(s) listed in data.exclude were left out.")
-    weights = [float(entry.get("weight", 1.0)) for entry in wanted]
-    if weights == [1.0]:
-        splits = found[0].splits
-    else:
-        splits = _join(found, prefixes, weights, split_seed)
-        notes.append(f"Training images by source: {_counts(splits.get('train'), 'source')}.")
-    for part in found:
-        about = f"{part.raw.dataset}: " if len(found) > 1 else ""
-        notes += [about + note for note in part.raw.notes]
-        dropped.update(part.dropped)
-    where = " + ".join(part.where for part in found)
+    notes = _note_excluded(sources, listed, data.exclude) if listed else []
+    splits = sources[0].splits
+    joined = [entry.weight for entry in entries] != [1.0]
+    if joined:
+        splits = join(sources, [entry.weight for entry in entries], data.split_seed)
+        counts = Counter(splits["train"]["source"][:]) if "train" in splits else {}
+        shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        notes.append(f"Training images by source: {shown}.")
+    several = len(sources) > 1
+    for part in sources:
+        notes += [f"{part.raw.dataset}: {note}" if several else note for note in part.raw.notes]
+    where = " + ".join(part.where for part in sources)
     if purpose != "inspection" and "train" in splits:
-        splits["train"], made = thin_out(splits["train"], mixture, fraction, per_class, split_seed)
-        known = {emotion for part in found for emotion in part.emotions}
+        splits["train"], made = thin_out(splits["train"], data.mixture, data.fraction, data.per_class, data.split_seed)
+        known = {emotion for part in sources for emotion in part.emotions}
         notes += made + _check_classes(splits, names, known, where)
     elif purpose != "training":
-        splits = {split: data for split, data in splits.items() if len(data)}
+        splits = {split: rows for split, rows in splits.items() if len(rows)}
     if not splits:
-        raise UserError(f"{where}: there are no images of {', '.join(names)}.")
-    several = len(found) > 1
+        reasons = "".join(part.first_bad() for part in sources)
+        raise UserError(f"{where}: there are no images{' of ' * bool(names)}{', '.join(names)}.{reasons}")
+    dropped = sum((part.dropped for part in sources), Counter[str]())
     return Faces(
         DatasetDict({split: splits[split] for split in SPLITS if split in splits}),
         names,
-        source="several" if several else found[0].kind,
-        dataset=" + ".join(part.raw.dataset for part in found),
-        hub_id=None if several else found[0].raw.hub_id,
-        license="; ".join(dict.fromkeys(part.raw.license for part in found if part.raw.license)) or None,
+        source="several" if several else sources[0].kind,
+        dataset=" + ".join(part.raw.dataset for part in sources),
+        hub_id=None if several else sources[0].raw.hub_id,
+        license="; ".join(dict.fromkeys(part.raw.license for part in sources if part.raw.license)) or None,
         notes=notes,
         dropped={emotion: dropped[emotion] for emotion in EMOTIONS if emotion not in names},
-        skipped=[name for part in found for name in part.skipped],
-        unread={name: reason for part in found for name, reason in part.raw.bad.items()},
+        skipped=[name for part in sources for name in part.skipped],
+        unread={name: reason for part in sources for name, reason in part.raw.bad.items()},
+        checked={
+            split: [
+                (prefix if joined else "", part.checked[split])
+                for part, prefix in zip(sources, prefixes(sources), strict=True)
+                if split in part.checked
+            ]
+            for split in splits
+        },
     )
 
 
-def _label_names(label_set: str | Sequence[str] | None, found: "list[_Source]") -> tuple[str, ...]:
+def _settings(source: Any, settings: dict[str, Any]) -> Data:
+    """The section `data` of a recipe from the arguments of `load_faces`. Raises `UserError` that names the key."""
+    given = source.model_dump() if isinstance(source, Data) else {"source": source}
+    if unknown := settings.keys() - (Data.model_fields.keys() - {"source", "label_set"}):
+        known = ", ".join(Data.model_fields.keys() - {"source", "label_set"})
+        raise UserError(f"load_faces has no setting {min(unknown)!r}: use {known}.")
+    try:
+        return Data.model_validate(given | settings)
+    except ValidationError as error:
+        problem = error.errors()[-1]
+        key = ".".join(["data", *(str(part) for part in problem["loc"][:1])])
+        message = problem["msg"].removeprefix("Value error, ")
+        raise UserError(f"{key} is {problem['input']!r}: {message}.") from error
+
+
+def _listed(source: Any) -> list[Any]:
+    return [source] if isinstance(source, str) else source
+
+
+def _label_names(label_set: str | Sequence[str] | None, sources: list[Source]) -> tuple[str, ...]:
     if label_set is None:
-        known = {emotion for part in found for emotion in part.emotions}
+        known = {emotion for part in sources for emotion in part.emotions}
         return tuple(emotion for emotion in EMOTIONS if emotion in known)
     try:
         return label_names(label_set)
@@ -169,168 +251,18 @@ def _label_names(label_set: str | Sequence[str] | None, found: "list[_Source]") 
         raise UserError(f"data.label_set: {error}") from error
 
 
-class _Source:
-    """One source on its way from what its reader found to splits in the order of a label set."""
-
-    def __init__(self, kind: str, raw: Raw, where: str):
-        self.kind, self.raw, self.where = kind, raw, where
-        self.splits: dict[str, Dataset] = dict(raw.splits)
-        self.found: set[str] = set()  # the splits that the source has; others are drawn
-        self.emotions: dict[str, None] = {}  # all that its label names name, in their order
-        self.dropped: Counter[str] = Counter()
-        self.skipped: list[str] = []
-        self.excluded: set[tuple[str, str]] = set()  # split, and what data.exclude calls the image
-        for split, data in self.splits.items():
-            try:
-                self.emotions |= dict.fromkeys(label_names(data.features["label"].names))
-            except LabelError as error:
-                raise UserError(
-                    f"{where}, split {split}: {error} Each class has to be named after one emotion: rename the class, "
-                    "or remove its images."
-                ) from error
-
-    def align(self, names: tuple[str, ...]) -> None:
-        """Labels in the order of `names`; other emotions, and images without a label, are dropped and counted."""
-        for split, data in list(self.splits.items()):
-            theirs = [*label_names(data.features["label"].names), ""]
-            emotions = [theirs[label] for label in data["label"][:]]  # -1, no label, takes the last
-            self.dropped.update(emotion for emotion in emotions if emotion and emotion not in names)
-            if unlabelled := emotions.count(""):
-                self.raw.notes.append(f"{unlabelled:,} image(s) of the {split} split have no label and were left out.")
-            self.splits[split] = _with_labels(data, emotions, names)
-        self.splits = {split: data for split, data in self.splits.items() if len(data)}
-        self.found = set(self.splits)
-
-    def leave_out(self, listed: set[tuple[str, str]], prefix: str) -> None:
-        """Drop the images that `data.exclude` lists, with or without the prefix that ids get beside other sources.
-
-        This comes after splits are drawn, so that runs with and without a list test on the same images. Where splits
-        were drawn from the training images, a list may name them by any of these splits.
-        """
-        drawn = self.splits.keys() - self.found
-        for split, data in self.splits.items() if listed else ():
-            named = {"train", *drawn} if split in drawn or (drawn and split == "train") else {split}
-            here = {name for listed_split, name in listed if listed_split in named}
-            ids = {name for name in data["id"][:] if name in here or prefix + name in here}
-            if ids:
-                self.splits[split] = without(data, ids)
-                self.excluded |= {(split, name) for name in here & (ids | {prefix + name for name in ids})}
-
-    def check(self, on_bad_image: str) -> None:
-        """Decode every image once; refuse or drop what cannot be read."""
-        unread = unreadable(self.splits) if self.kind != "toy" else {}
-        bad = [*self.raw.bad.items(), *(item for found in unread.values() for item in found.items())]
-        if bad and on_bad_image == "error":
-            first, reason = bad[0]
-            raise UserError(
-                f"{self.where}: {first}: {reason}. {len(bad):,} image(s) cannot be read. Mend or remove them, or set "
-                "data.on_bad_image=skip to go on without them."
-            )
-        if bad:
-            self.raw.notes.append(f"{len(bad):,} unreadable image(s) were left out.")
-            self.splits |= {split: without(self.splits[split], set(found)) for split, found in unread.items()}
-        self.skipped = [name for name, _ in bad]
-
-    def make_splits(self, purpose: Purpose, validation_fraction: float, test_fraction: float, seed: int) -> None:
-        """Set missing splits aside, unless the faces are only looked at or evaluated."""
-        if purpose == "evaluation" and self.kind == "folder" and self.splits.keys() == {"train"}:
-            self.splits = {"test": self.splits["train"]}
-            self.raw.notes.append("The folder has no splits: all of its images were used as the test split.")
-        elif purpose == "training" or (purpose == "evaluation" and "train" in self.splits):
-            try:
-                self.splits, notes = add_missing(self.splits, validation_fraction, test_fraction, seed)
-            except UserError as error:
-                raise UserError(f"{self.where}: {error}") from error
-            self.raw.notes.extend(notes)
-
-    def refuse_absent(self, names: tuple[str, ...]) -> None:
-        counts = per_class_counts(self.splits["train"])
-        if absent := [name for name in names if not counts[name]]:
-            raise UserError(
-                f"{self.where}: the train split has no image of {', '.join(absent)}. Choose other labels with "
-                "data.label_set, or allow it with data.absent_classes=allow."
-            )
-
-
-def _with_labels(data: Dataset, emotions: list[str], names: tuple[str, ...]) -> Dataset:
-    """The images whose emotion is in `names`, with labels, and soft labels, in that order."""
-    ids = [names.index(emotion) if emotion in names else -1 for emotion in emotions]
-    theirs = label_names(data.features["label"].names)
-    soft = np.asarray(data["soft_label"][:], dtype=np.float32) if "soft_label" in data.column_names else None
-    keep = [name for name in ("image", "id", *ATTRIBUTES) if name in data.column_names]
-    data = data.select_columns(keep).add_column("label", ids, feature=ClassLabel(names=list(names)))
-    if soft is not None:
-        aligned = np.zeros((len(ids), len(names)), dtype=np.float32)
-        for place, name in enumerate(names):
-            if name in theirs:
-                aligned[:, place] = soft[:, theirs.index(name)]
-        total = aligned.sum(axis=1, keepdims=True)  # what went to emotions outside the label set is shared out
-        aligned = np.where(total > 0, aligned / np.maximum(total, 1e-9), np.eye(len(names), dtype=np.float32)[ids])
-        feature = Sequences(Value("float32"), length=len(names))
-        data = data.add_column("soft_label", aligned.tolist(), feature=feature)
-    data = data.select_columns([*dict.fromkeys(("image", "label", "id", *data.column_names))])
-    return data if min(ids, default=0) >= 0 else data.select([row for row, label in enumerate(ids) if label >= 0])
-
-
-# --- several sources
-
-
-def _prefixes(found: list[_Source]) -> list[str]:
-    """What the ids of each source begin with beside others: its kind, or the name of the folder or Hub dataset."""
-    names = [part.raw.dataset if part.kind in ("folder", "hub") else part.kind for part in found]
-    again = [names[:place].count(name) for place, name in enumerate(names)]
-    return [f"{name}-{count + 1}:" if count else f"{name}:" for name, count in zip(names, again, strict=True)]
-
-
-def _join(found: list[_Source], prefixes: list[str], weights: list[float], seed: int) -> dict[str, Dataset]:
-    """The splits of several sources, one after another, with the column `source`."""
-    joined = {}
-    for split in SPLITS:
-        parts = []
-        for part, prefix, weight in zip(found, prefixes, weights, strict=True):
-            if split in part.splits:
-                data = part.splits[split]
-                ids = [prefix + name for name in data["id"][:]]
-                data = data.remove_columns("id").add_column("id", ids, feature=Value("string"))
-                data = data.add_column("source", [prefix[:-1]] * len(data), feature=Value("string"))
-                parts.append(_weighted(data, weight, seed) if split == "train" else data)
-        if parts:
-            joined[split] = concatenate_datasets(_same_columns(parts))
-    return joined
-
-
-def _weighted(train: Dataset, weight: float, seed: int) -> Dataset:
-    """A training split `weight` times over: whole copies, and for the rest that share of each class."""
-    copies = [train] * int(weight)
-    if rest := weight - int(weight):
-        copies.append(thin_out(train, fraction=rest, seed=seed)[0])
-    return concatenate_datasets(copies)
-
-
-def _same_columns(parts: list[Dataset]) -> list[Dataset]:
-    """Every column that one of them has, empty in those that do not know it."""
-    features = Features({name: feature for part in parts for name, feature in part.features.items()})
-    filled = []
-    for part in parts:
-        for name in features.keys() - part.features.keys():
-            part = part.add_column(name, [None] * len(part), feature=features[name])
-        filled.append(part.select_columns(list(features)))
-    return filled
-
-
-# --- counts
-
-
-def per_class_counts(data: Dataset) -> dict[str, int]:
-    """How many images of each label a split has, in the order of the label names."""
-    names = data.features["label"].names
-    counts = np.bincount(np.asarray(data["label"][:], dtype=int), minlength=len(names))
-    return dict(zip(names, counts.tolist(), strict=True))
-
-
-def _counts(data: Dataset | None, column: str) -> str:
-    counted = Counter(data[column][:]) if data is not None else Counter()
-    return ", ".join(f"{name} {count:,}" for name, count in counted.items())
+def _note_excluded(sources: list[Source], listed: set[tuple[str, str]], file: str | None) -> list[str]:
+    """A sentence on what was left out. Raises `UserError` for a list of other images, or of images of two sources."""
+    excluded = Counter(entry for part in sources for entry in part.excluded)
+    if not excluded:
+        raise UserError(f"data.exclude: none of the {len(listed):,} ids of {file!r} is in {sources[0].where}.")
+    [((split, name), times)] = excluded.most_common(1)
+    if times > 1:
+        raise UserError(
+            f"data.exclude: {name!r} ({split}) is in {times} of the sources. Write which one is meant, such as "
+            f"{prefixes(sources)[0] + name!r}, or take the list of an audit of all of them together."
+        )
+    return [f"{excluded.total():,} image(s) listed in data.exclude were left out."]
 
 
 def _check_classes(splits: dict[str, Dataset], names: tuple[str, ...], known: set[str], where: str) -> list[str]:
@@ -343,8 +275,8 @@ def _check_classes(splits: dict[str, Dataset], names: tuple[str, ...], known: se
             f"{where}: the train split has no image of {', '.join(untrained)}. Add images, or leave the class out "
             f"with data.label_set=[{', '.join(name for name in names if counts[name])}]."
         )
-    if sum(count > 0 for count in counts.values()) < 2:
-        shown = ", ".join(name for name in names if counts[name])
-        raise UserError(f"{where}: at least two classes are needed, but the images show only {shown}.")
+    present = [name for name in names if counts[name]]
+    if len(present) < 2:
+        raise UserError(f"{where}: at least two classes are needed, but the images show only {', '.join(present)}.")
     absent = [name for name in names if not counts[name]]
     return [f"The dataset has no images of {', '.join(absent)}: a model cannot learn it from them."] if absent else []

@@ -1,83 +1,88 @@
-"""Sources of faces by kind, and which kind a folder looks like: `rafdb:PATH` names the kind, the layout is found.
-
-Each module has `NAME`, `WANTED` (its layouts, in words), `layout(path)` (None when the path has none of them) and
-`read(path)`. The order below is the order of guessing, the most peculiar layout first.
-"""
+"""One source of faces, such as `rafdb:PATH`: its reader is found, then it is aligned, split and checked."""
 
 import re
+from collections import Counter
 from pathlib import Path
-from typing import Any
 
-from fer_hf.data import columns as hub
-from fer_hf.data.readers import affectnet, ckplus, fer2013, ferplus, folder, rafdb, toy
-from fer_hf.data.splits import Raw
+import numpy as np
+from datasets import ClassLabel, Dataset
+
+from fer_hf.data.cache import Checked, check
+from fer_hf.data.columns import ATTRIBUTES, parquet_files, per_class_counts, soft_feature
+from fer_hf.data.readers import Raw, Reader, affectnet, ckplus, fer2013, ferplus, folder, hub, rafdb, toy
+from fer_hf.data.splits import add_missing
+from fer_hf.data.subsets import without
+from fer_hf.emotions import LabelError, label_names
 from fer_hf.errors import UserError
+from fer_hf.recipe.schema import Data
 
-LOCAL: dict[str, Any] = {
+READERS: dict[str, Reader] = {
     "ferplus": ferplus,
     "rafdb": rafdb,
     "affectnet": affectnet,
     "ckplus": ckplus,
     "fer2013": fer2013,
     "folder": folder,
+    "hub": hub,
+    "toy": toy,
 }
-
-
+"""By kind. In this order a path is tried for the layouts of each, the most peculiar ones first."""
+LOCAL = [kind for kind in READERS if kind not in ("hub", "toy")]
 HELP = f"toy, {', '.join(f'{kind}:PATH' for kind in LOCAL)}, hub:org/name or hub:org/name:config@revision"
 
 
-TOY_NOTE = "The faces are drawings made by a program, not people: figures on them say nothing about real faces."
+def read(source: str, settings: Data) -> "Source":
+    """The images of a source such as `folder:PATH`, as its reader finds them.
 
+    Args:
+        source: one of `HELP`.
+        settings: the section `data` of a recipe; a reader gets those that it lists in `OPTIONS`.
 
-def read(source: str, votes: str = "majority", stream_images: int | None = None) -> tuple[str, Raw]:
-    """The kind of a source, and what its reader found.
-
-    `votes` is how FER+ turns votes into labels; `stream_images` is how many images of each split are taken from the
-    Hub. Raises `UserError` that says which kind a path looks like when it is not of the kind named.
+    Raises:
+        UserError: it is no source, or a path is not of the kind named; the message says which kind it looks like.
+        FerError: the Hub or the disk failed.
     """
     kind, _, place = source.partition(":")
-    if source == "toy":
-        return kind, Raw(dict(toy.load()), "procedural faces (toy)", notes=[TOY_NOTE])
-    if kind == "hub" and place:
-        return kind, hub.read(place, stream_images)
-    if kind in LOCAL and place:
-        return kind, _read_local(kind, Path(place).expanduser(), votes)
-    path = Path(source).expanduser()
-    if path.exists():
-        hint = f" There is something at this path: did you mean {looks_like(path) or 'folder'}:{source}?"
-    else:
+    if not (source == "toy" or (kind in READERS and kind != "toy" and place)):
+        path = Path(source).expanduser()
         hint = f" Did you mean hub:{source}?" if re.fullmatch(r"[\w.-]+/[\w.-]+", source) else ""
-    raise UserError(f"data.source is {source!r}, which is no source of faces: use {HELP}.{hint}")
+        if path.exists():
+            hint = f" There is something at this path: did you mean {looks_like(path) or 'folder'}:{source}?"
+        raise UserError(f"data.source is {source!r}, which is no source of faces: use {HELP}.{hint}")
+    options = {name: getattr(settings, name) for name in READERS[kind].OPTIONS}
+    is_path = kind in LOCAL
+    raw = _read_local(kind, Path(place).expanduser(), options) if is_path else READERS[kind].read(place, **options)
+    return Source(kind, raw, source)
 
 
 def looks_like(path: Path) -> str | None:
     """The kind whose layout `path` has."""
-    found = [kind for kind, module in LOCAL.items() if module.layout(path)]
-    if "fer2013" in found and not fer2013.is_unmistakable(path):
-        found.remove("fer2013")
-    return found[0] if found else None
+    kinds = [kind for kind, reader in READERS.items() if reader.layout(path)]
+    if "fer2013" in kinds and not fer2013.is_unmistakable(path):
+        kinds.remove("fer2013")
+    return kinds[0] if kinds else None
 
 
-def _read_local(kind: str, path: Path, votes: str) -> Raw:
-    module = LOCAL[kind]
+def _read_local(kind: str, path: Path, options: dict[str, object]) -> Raw:
+    reader = READERS[kind]
     if not path.exists():
-        raise UserError(f"{str(path)!r} does not exist. Wanted: {module.WANTED}.")
-    if not module.layout(path):
+        raise UserError(f"{str(path)!r} does not exist. Wanted: {reader.WANTED}.")
+    if not reader.layout(path):
         raise UserError(
-            f"{str(path)!r} is not {module.NAME}: it {_holds(path)}.{_hint(path, kind)} Wanted: {module.WANTED}."
+            f"{str(path)!r} is not {reader.NAME}: it {_contents(path)}.{_hint(path, kind)} Wanted: {reader.WANTED}."
         )
     try:
-        raw = module.read(path, votes) if kind == "ferplus" else module.read(path)
+        raw = reader.read(path, **options)
     except UserError as error:
         raise UserError(f"{error}{_hint(path, kind)}") from error
     if kind == "folder" and (guess := looks_like(path)) not in ("folder", None):
         # Notes are published, so they name no path of this machine.
-        about = f"It looks like {LOCAL[str(guess)].NAME}: use {guess}:PATH."
+        about = f"It looks like {READERS[str(guess)].NAME}: use {guess}:PATH."
         raw.notes.append(f"The folder was read as classes of images. {about}")
     return raw
 
 
-def _holds(path: Path) -> str:
+def _contents(path: Path) -> str:
     if path.is_file():
         return f"is a file that ends in {path.suffix or 'nothing'!r}"
     names = sorted(child.name for child in path.iterdir() if not child.name.startswith("."))
@@ -87,10 +92,139 @@ def _holds(path: Path) -> str:
 def _hint(path: Path, wanted: str) -> str:
     """What the path looks like, or which folder in it is what was wanted. Any folder looks like a folder: not said."""
     if (guess := looks_like(path)) not in ("folder", wanted, None):
-        return f" It looks like {LOCAL[str(guess)].NAME}: use {guess}:{path}."
-    if wanted != "folder" and hub.parquet_files(path):
+        return f" It looks like {READERS[str(guess)].NAME}: use {guess}:{path}."
+    if wanted != "folder" and parquet_files(path):
         return f" It holds a table of images: use folder:{path}."
     for child in sorted(path.iterdir()) if path.is_dir() and wanted != "folder" else ():
-        if not child.name.startswith(".") and LOCAL[wanted].layout(child):
-            return f" {str(child)!r} looks like {LOCAL[wanted].NAME}: use {wanted}:{child}."
+        if not child.name.startswith(".") and READERS[wanted].layout(child):
+            return f" {str(child)!r} looks like {READERS[wanted].NAME}: use {wanted}:{child}."
     return ""
+
+
+class Source:
+    """One source on its way from what its reader returned to checked splits in the order of a label set.
+
+    Attributes:
+        kind: its key in `READERS`.
+        raw: what its reader returned.
+        where: the source as the recipe names it, to begin messages with.
+        splits: the splits as they are now.
+        emotions: all that its label names name, in their order.
+        dropped: the number of images of each emotion outside the label set.
+        skipped: what to call the records that could not be read.
+        excluded: split and listed id of each image that `data.exclude` took away.
+        checked: what the check has found, by split.
+    """
+
+    def __init__(self, kind: str, raw: Raw, where: str):
+        self.kind, self.raw, self.where = kind, raw, where
+        self.splits: dict[str, Dataset] = dict(raw.splits)
+        self.read_splits: set[str] = set()  # others are drawn from them
+        self.emotions: dict[str, None] = {}
+        self.dropped: Counter[str] = Counter()
+        self.skipped: list[str] = []
+        self.excluded: set[tuple[str, str]] = set()
+        self.checked: dict[str, Checked] = {}
+        for split, data in self.splits.items():
+            try:
+                self.emotions |= dict.fromkeys(label_names(data.features["label"].names))
+            except LabelError as error:
+                raise UserError(
+                    f"{where}, split {split}: {error} Each class has to be named after one emotion: rename the class, "
+                    "or remove its images."
+                ) from error
+
+    @property
+    def name(self) -> str:
+        """What its images are told by beside those of other sources."""
+        return self.raw.dataset if self.kind in ("folder", "hub") else self.kind
+
+    def align(self, names: tuple[str, ...]) -> None:
+        """Labels in the order of `names`; other emotions, and images without a label, are dropped and counted."""
+        for split, data in list(self.splits.items()):
+            source_names = [*label_names(data.features["label"].names), ""]
+            emotions = [source_names[label] for label in data["label"][:]]  # -1, no label, takes the last
+            self.dropped.update(emotion for emotion in emotions if emotion and emotion not in names)
+            if unlabelled := emotions.count(""):
+                self.raw.notes.append(f"{unlabelled:,} image(s) of the {split} split have no label and were left out.")
+            self.splits[split] = _with_labels(data, emotions, names)
+        self.splits = {split: data for split, data in self.splits.items() if len(data)}
+        self.read_splits = set(self.splits)
+
+    def make_splits(self, purpose: str, settings: Data) -> None:
+        """Set missing splits aside, unless the faces are only looked at or evaluated."""
+        if purpose == "evaluation" and self.kind == "folder" and self.splits.keys() == {"train"}:
+            self.splits = {"test": self.splits["train"]}
+            self.raw.notes.append("The folder has no splits: all of its images were used as the test split.")
+        elif purpose == "training" or (purpose == "evaluation" and "train" in self.splits):
+            fractions = {"validation": settings.validation_fraction, "test": settings.test_fraction}
+            try:
+                self.splits, notes = add_missing(self.splits, fractions, settings.split_seed)
+            except UserError as error:
+                raise UserError(f"{self.where}: {error}{self.first_bad()}") from error
+            self.raw.notes.extend(notes)
+
+    def leave_out(self, listed: set[tuple[str, str]], prefix: str) -> None:
+        """Drop the images that `data.exclude` lists, with or without the prefix that ids get beside other sources.
+
+        This comes after splits are drawn, so that runs with and without a list test on the same images. Where splits
+        were drawn from the training images, a list may name them by any of these splits.
+        """
+        drawn = self.splits.keys() - self.read_splits
+        for split, data in self.splits.items() if listed else ():
+            alike = {"train", *drawn} if split in drawn or (drawn and split == "train") else {split}
+            here = {name for listed_split, name in listed if listed_split in alike}
+            ids = {name for name in data["id"][:] if name in here or prefix + name in here}
+            if ids:
+                self.splits[split] = without(data, ids)
+                self.excluded |= {(split, name) for name in here & (ids | {prefix + name for name in ids})}
+
+    def check(self, on_bad_image: str, keep: bool) -> None:
+        """Decode every image once, and keep the pixels; refuse or drop what cannot be read."""
+        self.checked = {split: check(data, split, keep) for split, data in self.splits.items()}
+        bad = [*self.raw.bad.items(), *(item for found in self.checked.values() for item in found.bad.items())]
+        if bad and on_bad_image == "error":
+            name, reason = bad[0]
+            raise UserError(
+                f"{self.where}: {name}: {reason}. {len(bad):,} image(s) cannot be read. Mend or remove them, or set "
+                "data.on_bad_image=skip to go on without them."
+            )
+        if bad:
+            self.raw.notes.append(f"{len(bad):,} unreadable image(s) were left out.")
+            self.splits = {split: without(data, self.checked[split].bad) for split, data in self.splits.items()}
+        self.skipped = [name for name, _ in bad]
+
+    def first_bad(self) -> str:
+        """A sentence on the first record that could not be read, for messages on what is missing."""
+        bad = self.raw.bad | {name: reason for checked in self.checked.values() for name, reason in checked.bad.items()}
+        for name, reason in bad.items():
+            return f" {len(bad):,} image(s) cannot be read, such as {name}: {reason}."
+        return ""
+
+    def refuse_absent(self, names: tuple[str, ...]) -> None:
+        """Raises `UserError` when a class has no training image."""
+        counts = per_class_counts(self.splits["train"])
+        if absent := [name for name in names if not counts[name]]:
+            raise UserError(
+                f"{self.where}: the train split has no image of {', '.join(absent)}. Choose other labels with "
+                "data.label_set, or allow it with data.absent_classes=allow."
+            )
+
+
+def _with_labels(data: Dataset, emotions: list[str], names: tuple[str, ...]) -> Dataset:
+    """The images whose emotion is in `names`, with labels, and soft labels, in that order."""
+    ids = [names.index(emotion) if emotion in names else -1 for emotion in emotions]
+    source_names = label_names(data.features["label"].names)
+    soft = np.asarray(data["soft_label"][:], dtype=np.float32) if "soft_label" in data.column_names else None
+    keep = [name for name in ("image", "id", *ATTRIBUTES) if name in data.column_names]
+    data = data.select_columns(keep).add_column("label", ids, feature=ClassLabel(names=list(names)))
+    if soft is not None:
+        aligned = np.zeros((len(ids), len(names)), dtype=np.float32)
+        for place, name in enumerate(names):
+            if name in source_names:
+                aligned[:, place] = soft[:, source_names.index(name)]
+        total = aligned.sum(axis=1, keepdims=True)  # what went to emotions outside the label set is shared out
+        aligned = np.where(total > 0, aligned / np.maximum(total, 1e-9), np.eye(len(names), dtype=np.float32)[ids])
+        data = data.add_column("soft_label", aligned.tolist(), feature=soft_feature(len(names)))
+    data = data.select_columns([*dict.fromkeys(("image", "label", "id", *data.column_names))])
+    return data if min(ids, default=0) >= 0 else data.select([row for row, label in enumerate(ids) if label >= 0])

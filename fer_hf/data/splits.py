@@ -1,17 +1,12 @@
-"""Splits: what a source hands over, what splits are called in the field, and how missing ones are made."""
-
-from collections.abc import Sequence as Items
-from dataclasses import dataclass, field
-from typing import Any
+"""Splits: what they are called in the field, and how missing ones are made."""
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Features, Image, Sequence, Value
+from datasets import Dataset
 from sklearn.model_selection import StratifiedGroupKFold
 
 from fer_hf.errors import UserError
 
 SPLITS = ("train", "validation", "test")
-
 SPLIT_ALIASES = {
     "training": "train",
     "val": "validation",
@@ -21,37 +16,7 @@ SPLIT_ALIASES = {
     "testing": "test",
     "privatetest": "test",
 }
-
 SPLIT_HELP = "train (training), validation (val, valid, dev), test (testing)"
-
-# What a source may know of an image beside `image`, `label` and `id`; None where it does not know. `soft_label` has one
-# probability per class, in the order of the label names. Valence and arousal run from -1 to 1.
-ATTRIBUTES = {
-    "gender": Value("string"),
-    "age": Value("string"),
-    "race": Value("string"),
-    "valence": Value("float32"),
-    "arousal": Value("float32"),
-    "subject": Value("string"),
-}
-
-
-@dataclass
-class Raw:
-    """What a source found, before `load_faces` aligns and checks it.
-
-    `splits` holds those of train, validation and test that the source has. Their columns: `image` (`datasets.Image`),
-    `label` (`ClassLabel` with the source's own names in its own order, -1 where there is no label), `id` (str, unique
-    in its split) and any of `soft_label` and `ATTRIBUTES`. `bad` maps the id of each record that could not be read to
-    the reason.
-    """
-
-    splits: dict[str, Dataset]
-    dataset: str
-    hub_id: str | None = None
-    license: str | None = None
-    notes: list[str] = field(default_factory=list)
-    bad: dict[str, str] = field(default_factory=dict)
 
 
 def split_name(name: str) -> str | None:
@@ -61,23 +26,12 @@ def split_name(name: str) -> str | None:
     return key if key in SPLITS else None
 
 
-def make_split(names: Items[str], image: list[Any], label: list[int], id: list[str], **known: list[Any]) -> Dataset:
-    """A split of `Raw`: `image` holds absolute paths, or encoded images as bytes; `label` indexes `names`.
-
-    `known` are further columns: `soft_label` or any of `ATTRIBUTES`.
-    """
-    features = Features(image=Image(), label=ClassLabel(names=list(names)), id=Value("string"))
-    for name in known:
-        features[name] = ATTRIBUTES.get(name) or Sequence(Value("float32"), length=len(names))
-    if image and isinstance(image[0], bytes):
-        image = [{"bytes": content, "path": None} for content in image]
-    return Dataset.from_dict({"image": image, "label": label, "id": id, **known}, features=features)
-
-
 def add_missing(
-    splits: dict[str, Dataset], validation_fraction: float, test_fraction: float, seed: int
+    splits: dict[str, Dataset], fractions: dict[str, float], seed: int
 ) -> tuple[dict[str, Dataset], list[str]]:
     """All three splits, with missing ones set aside from `train`, and a sentence for each one made.
+
+    `fractions` says for "validation" and "test" which share of the training images is set aside.
 
     Where the images have a `subject`, each person stands on one side only, and class shares are as near as that
     allows. Otherwise every class gives the fraction of its own images, and at least one, to each split that is made:
@@ -86,10 +40,6 @@ def add_missing(
     """
     if "train" not in splits:
         raise UserError(f"There is no train split, only {', '.join(splits) or 'nothing'}. Split names: {SPLIT_HELP}.")
-    fractions = {"validation": validation_fraction, "test": test_fraction}
-    for name, fraction in fractions.items():
-        if not 0 < fraction < 1:
-            raise UserError(f"data.{name}_fraction is {fraction}: it has to lie between 0 and 1, such as 0.1.")
     missing = {name: fraction for name, fraction in fractions.items() if name not in splits}
     if not missing:
         return {name: splits[name] for name in SPLITS}, []

@@ -4,13 +4,14 @@ Everything is drawn class by class and seeded, so that two subsets of one experi
 nothing else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
 
-from fer_hf.data.splits import ATTRIBUTES, SPLITS
+from fer_hf.data.columns import ATTRIBUTES
+from fer_hf.data.splits import SPLITS
 from fer_hf.errors import UserError
 from fer_hf.files import read_csv
 
@@ -30,7 +31,7 @@ def read_exclude(path: str | Path) -> set[tuple[str, str]]:
     return pairs
 
 
-def without(data: Dataset, ids: set[str]) -> Dataset:
+def without(data: Dataset, ids: Container[str]) -> Dataset:
     """The rows whose id is not in `ids`."""
     return data.select([row for row, name in enumerate(data["id"][:]) if name not in ids])
 

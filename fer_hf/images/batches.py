@@ -1,13 +1,7 @@
-"""From pictures to pixel values: whole uint8 batches, on whatever device they lie.
+"""From pictures to whole uint8 batches, on whatever device they lie.
 
-Design:
-- What a model wants (size, crop, interpolation, mean, std) is read from its `AutoImageProcessor` into an `ImageSpec`;
-  evaluation then gives what the processor itself gives, only in batches.
-- Images stay uint8, grey ones with a single channel, until the last moment.
-- Training composes crop, flip, rotation and resize into one sampling grid, so pixels are interpolated once (images of
-  many sizes were brought to one before, see `data.cache`).
-- Nothing is sent to a GPU in a way that waits for it.
-- Randomness is keyed: row `index` of a table drawn from (seed, epoch) holds all that image `index` needs then.
+Images stay uint8, grey ones with a single channel, until the last moment (`images.transforms`). Pixels that are decoded
+already (`Faces.pixels`, `data.cache.decoded`) are taken as they are; other images are decoded when they are asked for.
 """
 
 from collections.abc import Sequence
@@ -15,18 +9,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 from PIL import Image
 from torch import Tensor
 
+from fer_hf.data.decode import Array, decode, decode_rows, to_array, undecoded
+
 
 def to_uint8(image: Image.Image) -> Tensor:
-    """A PIL image as uint8 `(C, H, W)`: one channel for a grey image, three for any other mode."""
-    array = np.array(image if image.mode == "L" else image.convert("RGB"))
-    return torch.from_numpy(array if array.ndim == 3 else array[..., None]).permute(2, 0, 1).contiguous()
+    """A PIL image as uint8 `(C, H, W)`: one channel for a grey image, three for any other mode.
+
+    Example:
+        >>> to_uint8(Image.new("L", (4, 2))).shape
+        torch.Size([1, 2, 4])
+    """
+    return torch.from_numpy(np.array(to_array(decode(image)), order="C"))
 
 
 class FaceDataset(torch.utils.data.Dataset):
-    """A `datasets.Dataset` with `image` and `label`, in batches that need no collating (see `as_is`).
+    """A split with `image` and `label`, in batches that need no collating (see `as_is`).
 
     A batch has `labels` `(B,)`, `index` (the row numbers, a list) and `images`, uint8 `(B, C, H, W)` or, of mixed
     shapes, a list of `(C, H, W)`; with `soft` also `soft_labels`, float `(B, classes)`, from the column `soft_label`. A
@@ -34,11 +35,15 @@ class FaceDataset(torch.utils.data.Dataset):
     `ClassBalancedSampler`).
 
     Args:
-        pixels: the images, decoded, uint8 `(N, C, H, W)`, on the device that wants them; None: decoded when asked for.
+        dataset: the split.
+        soft: whether batches have soft labels.
+        pixels: its images, decoded, uint8 `(N, C, H, W)`: an array, or a tensor on the device that wants them. None:
+            they are decoded when asked for.
     """
 
-    def __init__(self, dataset: Any, soft: bool = False, pixels: Tensor | None = None):
-        self.dataset, self.pixels = dataset.select_columns(["image"]), pixels
+    def __init__(self, dataset: Dataset, soft: bool = False, pixels: Array | Tensor | None = None):
+        self.images = undecoded(dataset)
+        self.pixels = pixels if pixels is None or isinstance(pixels, Tensor) else torch.from_numpy(pixels)
         self.labels = torch.tensor(dataset["label"][:])
         self.soft_labels = torch.tensor(dataset["soft_label"][:]) if soft else None
 
@@ -62,7 +67,7 @@ class FaceDataset(torch.utils.data.Dataset):
         return self.__getitems__([index])
 
     def _decode(self, rows: Sequence[int]) -> Tensor | list[Tensor]:
-        images = [to_uint8(image) for image in self.dataset[list(rows)]["image"]]
+        images = [to_uint8(picture) for picture in decode_rows(self.images, rows)]
         return torch.stack(images) if len({image.shape for image in images}) == 1 else images
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers.utils import cached_file
@@ -237,6 +237,6 @@ def _as_uint8(image: Any) -> Tensor:
 def _read(path: Path) -> Image.Image:
     """The picture in a file, turned as its EXIF data say."""
     try:
-        return ImageOps.exif_transpose(decode({"path": str(path), "bytes": None}))
+        return decode(path)
     except (ValueError, OSError) as error:
         raise UserError(f"{path} is no picture that can be read: {error}") from error

@@ -16,6 +16,7 @@ from datasets import Dataset, DatasetDict
 from transformers import EarlyStoppingCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
+from fer_hf.data.faces import Faces
 from fer_hf.errors import UserError
 from fer_hf.images.batches import as_is
 from fer_hf.images.spec import ImageSpec
@@ -81,14 +82,15 @@ class TrainerBuilder:
 
     Args:
         recipe: what to train, and how.
-        splits: `train` and `validation`, as `data.load_faces` makes them.
+        faces: the images, or their splits `train` and `validation`.
         run: where checkpoints and the best model go.
 
     Raises:
         UserError: the model, the data or a stage does not go with the recipe. Nothing has been written then.
     """
 
-    def __init__(self, recipe: Recipe, splits: DatasetDict, run: Run):
+    def __init__(self, recipe: Recipe, faces: Faces | DatasetDict, run: Run):
+        splits, pixels = (faces.splits, faces.pixels) if isinstance(faces, Faces) else (faces, lambda _: None)
         self.recipe, self.run, self.train = recipe, run, splits["train"]
         self.labels = tuple(self.train.features["label"].names)
         settings = recipe.model.model_dump(exclude={"name", "pretrained"})
@@ -102,8 +104,8 @@ class TrainerBuilder:
         if recipe.loss.soft_labels and "soft_label" not in self.train.column_names:
             where = recipe.where("loss.soft_labels")
             raise UserError(f"loss.soft_labels ({where}): this source has no soft labels; `ferplus:` has.")
-        self.train_batches = batches(recipe, self.train, self.spec, training=True)
-        self.validation_batches = batches(recipe, splits["validation"], self.spec)
+        self.train_batches = batches(recipe, self.train, self.spec, True, pixels("train"))
+        self.validation_batches = batches(recipe, splits["validation"], self.spec, pixels=pixels("validation"))
         self.teacher: Teacher | None = None
 
     def arguments(self, stage: StagePlan) -> TrainingArguments:

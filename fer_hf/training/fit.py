@@ -46,8 +46,7 @@ def fit(recipe: Recipe, faces: Faces | DatasetDict, run: Run, resume: bool = Fal
         TerminatedError: SIGTERM came; the step in which it came is saved.
     """
     set_seed(recipe.train.seed)
-    splits = faces.splits if isinstance(faces, Faces) else faces
-    builder, summary = TrainerBuilder(recipe, splits, run), Summary()
+    builder, summary = TrainerBuilder(recipe, faces, run), Summary()
     seconds: dict[str, float] | None = {} if profile else None
     for stage in builder.stages:
         _fit_stage(builder, stage, summary, resume, seconds)

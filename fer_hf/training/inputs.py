@@ -7,6 +7,7 @@ from datasets import Dataset
 from torch import nn
 
 from fer_hf.data.cache import decoded
+from fer_hf.data.decode import Array
 from fer_hf.errors import UserError
 from fer_hf.images.batches import FaceDataset
 from fer_hf.images.spec import ImageSpec
@@ -15,25 +16,30 @@ from fer_hf.recipe.schema import Augment, Recipe, Train
 from fer_hf.training.launch import processes
 
 
-def batches(recipe: Recipe, data: Dataset, spec: ImageSpec, training: bool = False) -> FaceDataset:
+def batches(
+    recipe: Recipe, data: Dataset, spec: ImageSpec, training: bool = False, pixels: Array | None = None
+) -> FaceDataset:
     """Batches of images that are decoded once, and lie on the GPU where they take no more than a quarter of it.
 
     Those of training are as large as the smallest random crop needs them; those of evaluation as they are, and decoded
     anew each time where they are of many sizes.
+
+    Args:
+        pixels: what the check has decoded already (`Faces.pixels`).
     """
     soft = training and recipe.loss.soft_labels
     largest = math.inf
     if training and recipe.augment.enabled:
         largest = math.ceil(max(spec.size) / math.sqrt(min(1.0, recipe.augment.crop_scale[0])))
     with processes().local_main_process_first():  # the others find what it has written
-        array = decoded(data, "training" if training else "validation", largest)
+        array = decoded(data, "training" if training else "validation", largest, pixels)
     if array is None:
         return FaceDataset(data, soft)
-    pixels, device = torch.from_numpy(array), processes().device
+    images, device = torch.from_numpy(array), processes().device
     needed_on_cpu = any(recipe.train.passed_through.get(key) for key in ("use_cpu", "dataloader_num_workers"))
     if device.type == "cuda" and not needed_on_cpu and array.nbytes <= torch.cuda.mem_get_info(device)[0] // 4:
-        pixels = pixels.to(device)
-    return FaceDataset(data, soft, pixels)
+        images = images.to(device)
+    return FaceDataset(data, soft, images)
 
 
 def train_transform(

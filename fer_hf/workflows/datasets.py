@@ -14,11 +14,13 @@ from PIL import Image
 from fer_hf.collect.sheet import contact_sheet
 from fer_hf.data import Faces, load_faces
 from fer_hf.data.audit import audit
-from fer_hf.data.faces import per_class_counts
+from fer_hf.data.columns import per_class_counts
+from fer_hf.data.prepared import columns, save
 from fer_hf.errors import UserError
 from fer_hf.files import write_csv, write_text
 from fer_hf.metrics import ClassBalance, class_balance
 from fer_hf.report.audit_page import audit_page, shown, summary
+from fer_hf.report.dataset_card import dataset_card
 from fer_hf.workflows.faces import remarks
 
 logger = logging.getLogger(__name__)
@@ -121,4 +123,5 @@ def _thumbnails(faces: Faces, rows: list[dict[str, str]]) -> dict[tuple[str, str
 
 def save_faces(faces: Faces, folder: Path, title: str | None = None) -> list[Path]:
     """Write faces as Parquet files that hold the images, with a dataset card, to a new folder; returns the files."""
-    return save(faces, folder, dataset_card(faces, title or faces.dataset))
+    card = dataset_card(faces.describe(), title or faces.dataset, columns(faces))
+    return save(faces, folder, card)

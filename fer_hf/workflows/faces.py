@@ -13,10 +13,8 @@ TRAINING_ONLY = ("exclude", "mixture", "fraction", "per_class", "absent_classes"
 
 def recipe_faces(recipe: Recipe) -> Faces:
     """The faces that a recipe names, with all three splits; the main process of a launch loads them first."""
-    settings = recipe.data.model_dump()
-    source, label_set = settings.pop("source"), settings.pop("label_set")
     with processes().main_process_first():
-        return load_faces(source, label_set, **settings)
+        return load_faces(recipe.data)
 
 
 def other_faces(recipe: Recipe, source: str, label_names: tuple[str, ...]) -> Faces:

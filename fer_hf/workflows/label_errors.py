@@ -10,7 +10,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from fer_hf.collect.sheet import contact_sheet
 from fer_hf.data import Faces
-from fer_hf.data.faces import per_class_counts
+from fer_hf.data.columns import per_class_counts
 from fer_hf.data.splits import people
 from fer_hf.errors import UserError
 from fer_hf.evaluation.label_errors import COLUMNS, LabelError, label_errors_in

@@ -115,7 +115,8 @@ def test_without_a_label_set_all_emotions_that_there_are(two: list[str]) -> None
 def test_soft_labels_follow_the_label_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What went to an emotion outside the label set is shared out among the others."""
     from fer_hf.data import source as sources
-    from fer_hf.data.splits import Raw, make_split
+    from fer_hf.data.columns import make_split
+    from fer_hf.data.readers import Raw
 
     folder = fill(tmp_path / "pixels", {"any": 3})
     pixels = [file.read_bytes() for file in sorted(folder.glob("any/*"))]

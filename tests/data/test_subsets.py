@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from fer_hf.data.splits import add_missing, make_split
+from fer_hf.data.columns import make_split
+from fer_hf.data.splits import add_missing
 from fer_hf.data.subsets import read_exclude, thin_out
 from fer_hf.errors import UserError
 

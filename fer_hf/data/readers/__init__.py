@@ -1,0 +1,54 @@
+"""Readers: one module for each dataset or layout, all with the same names, and `Raw`, what they return.
+
+To add a dataset, write a module here with the names of `Reader`, and enter it in `data.source.READERS`; its tests go to
+`tests/data/readers/`. What a reader cannot use it counts in `Raw.notes` or lists in `Raw.bad`, and never drops unsaid.
+`columns.make_split` makes a split from lists; `folder.list_images` finds images in class folders.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from datasets import Dataset
+
+
+@dataclass
+class Raw:
+    """What a reader returns, before it is aligned with a label set and checked.
+
+    Attributes:
+        splits: those of train, validation and test that the dataset has. Columns: `image` (`datasets.Image`), `label`
+            (`ClassLabel` with the dataset's own names in its own order, -1 where there is no label), `id` (str, unique
+            in its split) and any of `soft_label` and `columns.ATTRIBUTES`.
+        dataset: the name to show.
+        hub_id: its id on the Hub, when it is from there.
+        license: what its authors say of its use.
+        notes: sentences for the model card.
+        bad: for each record that could not be read, what to call it and the reason.
+    """
+
+    splits: dict[str, Dataset]
+    dataset: str
+    hub_id: str | None = None
+    license: str | None = None
+    notes: list[str] = field(default_factory=list)
+    bad: dict[str, str] = field(default_factory=dict)
+
+
+class Reader(Protocol):
+    """What every module in this folder offers."""
+
+    NAME: str
+    """The dataset's name, for people."""
+    WANTED: str
+    """What it looks like on disk, in words that follow "Wanted:"."""
+    OPTIONS: tuple[str, ...]
+    """The keys of the recipe's section `data` that only this reader takes."""
+
+    def layout(self, path: Path) -> str | None:
+        """Which of its layouts lies at `path`; None when none of them does."""
+
+    read: Callable[..., Raw]
+    """`read(place, **options)`: the dataset at `place`, a path of which `layout` knows (`hub`: a name, `toy`: nothing).
+    Raises `UserError`."""

@@ -25,54 +25,31 @@ import numpy as np
 import yaml
 
 from fer_hf.console import track
+from fer_hf.data.columns import make_split
+from fer_hf.data.readers import Raw
 from fer_hf.data.readers.folder import EXTENSIONS
-from fer_hf.data.splits import Raw, make_split, split_name
+from fer_hf.data.splits import split_name
 from fer_hf.emotions import emotion_of
 from fer_hf.errors import UserError
 from fer_hf.files import file_below, read_csv
 
 NAME = "AffectNet"
-
-
 WANTED = (
     "a folder with training.csv, validation.csv and Manually_Annotated_Images/, with train_set/ and val_set/ (images/ "
     "and annotations/ in each), or with data.yaml and train/, valid/ and test/ (images/ and labels/ in each)"
 )
-
-
+OPTIONS = ()
 LICENSE = "research only, by agreement with the authors"
-
-
 LABELS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt", "none", "uncertain", "no-face")
-
-
 UNKNOWN = -2  # AffectNet's sign for no valence or arousal
-
-
 IMAGES = "Manually_Annotated_Images"
-
-
 PLACES = ("", "Manually_Annotated_file_lists", "Manually_Annotated")
-
-
 LISTS = {"training.csv": "train", "validation.csv": "test"}
-
-
 COLUMNS = ["subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks"]
-
-
 COLUMNS += ["expression", "valence", "arousal"]
-
-
 SETS = {"train_set": "train", "val_set": "test"}
-
-
 BATCH = 1000  # images from one step of the progress bar to the next
-
-
 TEST_NOTE = "AffectNet's test set was never released: its validation set is the test split, as is usual in the field."
-
-
 # An image: its split, what to call it when it is bad, folder and name of its file, and a function that gives the id of
 # its class, valence and arousal, or raises OSError or ValueError.
 Record = tuple[str, str, str, str, Callable[[], tuple]]

@@ -12,51 +12,30 @@ The first two have no splits, but tell the person (`subject`), so that the split
 import re
 from pathlib import Path
 
-from fer_hf.data.readers import fer2013, folder
-from fer_hf.data.splits import Raw, make_split
+from fer_hf.data.columns import make_split
+from fer_hf.data.readers import Raw, fer2013, folder
 from fer_hf.emotions import emotion_of
 from fer_hf.errors import UserError
 from fer_hf.files import file_below
 
 NAME = "CK+"
-
-
 WANTED = (
     "a folder with cohn-kanade-images/ and Emotion/, a folder with class/*.png, named like S010_004_00000017.png, or "
     "ckextended.csv"
 )
-
-
+OPTIONS = ()
 LICENSE = "research only, by agreement with the authors"
-
-
 LABELS = ("neutral", "anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")
-
-
 CSV_LABELS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral", "contempt")
-
-
 CSV_NAME = "ckextended.csv"
-
-
 IMAGES = ("cohn-kanade-images", "extended-cohn-kanade-images/cohn-kanade-images")  # or as the archives unpack
-
-
 EMOTIONS = ("Emotion", "Emotion_labels/Emotion")
-
-
 FRAME = re.compile(r"(S\d{3})_\d{3}_\d{8}\.(png|jpe?g|tiff?)", re.ASCII | re.IGNORECASE)  # person, sequence, frame
-
-
 LAST_FRAMES = 3
-
-
 FRAMES_NOTE = (
     f"The last {LAST_FRAMES} frames of each labelled sequence were taken, as is usual in the field. The first frame, "
     "which shows a neutral face, was not taken as neutral."
 )
-
-
 CSV_NOTE = (
     "ckextended.csv does not tell who is shown: the same person may stand in several of its splits, so figures on them "
     "may be too good."

@@ -7,49 +7,37 @@
 Training, PublicTest and PrivateTest become train, validation and test. Images are 48x48, grey.
 """
 
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 from datasets import ClassLabel, Features
 
-from fer_hf.data.columns import parquet_files, read_parquet
-from fer_hf.data.decode import grey_image
-from fer_hf.data.readers import folder
-from fer_hf.data.splits import Raw, make_split, split_name
+from fer_hf.data.columns import make_split, parquet_files, read_parquet
+from fer_hf.data.readers import Raw, folder
+from fer_hf.data.splits import split_name
 from fer_hf.emotions import emotion_of
 from fer_hf.errors import UserError
 from fer_hf.files import read_csv
 
 SIZE = 48
-
-
 CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
-
-
 CSV_LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-
-
 USAGES = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
-
-
 LICENSE = "DbCL 1.0 (as published on Kaggle)"
-
-
 DEFECTS = (
     "As published, 12.8 % of FER2013's test images and 12.1 % of its validation images have a copy, exact or near, in "
     "the training split (`fer-hf data audit`); there are wrong labels, drawings and black images.",
     "About 12 % of FER2013's images have no majority among the ten annotators of FER+, and people agree with its "
     "labels on about 65 % of images (Goodfellow et al. 2013).",
 )
-
-
 NAME = "FER2013"
-
-
 WANTED = (
     "a csv file of FER2013, or a folder with fer2013.csv or icml_face_data.csv, with train/<class>/ and test/<class>/, "
     "or with train-*.parquet and so on"
 )
+OPTIONS = ()
 
 
 def read(path: Path) -> Raw:
@@ -122,6 +110,24 @@ def read_pixels(file: Path, classes: int) -> tuple[dict[str, dict[str, list]], d
         split["label"].append(int(emotion))
         split["id"].append(f"{usage}_{row}")
     return splits, bad
+
+
+def grey_image(pixels: str, size: int) -> bytes:
+    """`size` x `size` numbers from 0 to 255, separated by blanks, as a binary PGM: lossless, and it costs nothing.
+
+    Raises `ValueError` that says what is wrong with them.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)  # NumPy's sign of text that is no number
+        try:
+            values = np.fromstring(pixels, dtype=np.int64, sep=" ")  # six times as fast as int() on each number
+        except (ValueError, DeprecationWarning):
+            raise ValueError("pixels are not all whole numbers") from None
+    if values.size != size * size:
+        raise ValueError(f"there are {values.size} pixels, not {size * size}")
+    if values.min() < 0 or values.max() > 255:
+        raise ValueError(f"pixels run from {values.min()} to {values.max()}, not from 0 to 255")
+    return b"P5 %d %d 255\n" % (size, size) + values.astype(np.uint8).tobytes()
 
 
 def _read_folders(path: Path) -> Raw:

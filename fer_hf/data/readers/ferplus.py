@@ -11,43 +11,28 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from fer_hf.data.decode import grey_image
-from fer_hf.data.readers import fer2013
-from fer_hf.data.splits import SPLITS, Raw, make_split
+from fer_hf.data.columns import make_split
+from fer_hf.data.readers import Raw, fer2013
+from fer_hf.data.splits import SPLITS
 from fer_hf.errors import UserError
 from fer_hf.files import file_below, read_csv
 
 NAME = "FER+"
-
-
 WANTED = (
     "a folder with fer2013new.csv and fer2013.csv (or icml_face_data.csv), or with FER2013Train/, FER2013Valid/ and "
     "FER2013Test/, each with label.csv and its images"
 )
-
-
+OPTIONS = ("votes",)
 LICENSE = f"MIT for the FER+ labels; the images are FER2013's: {fer2013.LICENSE}"
-
-
 VOTES_CSV = "fer2013new.csv"
-
-
 FOLDERS = {"FER2013Train": "train", "FER2013Valid": "validation", "FER2013Test": "test"}
-
-
 EMOTIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
-
-
 COLUMNS = (*EMOTIONS, "unknown", "nf")  # nf: not a face
-
-
 FILTERS = {
     "majority": "one emotion has more than half of the votes, columns with a single vote not counted",
     "argmax": "of all ten columns, that of an emotion has the most votes, the first among equals",
     "soft": "up to three leading emotions have more than half of the votes, columns with a single vote not counted",
 }
-
-
 # One image: its split, its id (empty: it shows no face), where it is listed, its votes, and how to get its pixels.
 Record = tuple[str, str, str, list[str], Callable[[], bytes | str]]
 
@@ -158,7 +143,7 @@ def _from_csv(root: Path, bad: dict[str, str]) -> Iterator[Record]:
             bad[where] = f"Usage is {usage[:20]!r}, not one of {', '.join(fer2013.USAGES)}"
         elif cells:
             name = cells.get("image name", f"{usage}_{row}")
-            image = partial(grey_image, pixels["pixels"], fer2013.SIZE)
+            image = partial(fer2013.grey_image, pixels["pixels"], fer2013.SIZE)
             yield fer2013.USAGES[usage], name, where, [cells[column] for column in COLUMNS], image
     if rows != read + len(short):
         raise UserError(f"{differ} the one has {rows:,} rows of images, the other {read + len(short):,}.")

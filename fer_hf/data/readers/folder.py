@@ -20,28 +20,22 @@ import yaml
 from datasets import Dataset
 from huggingface_hub import metadata_load
 
-from fer_hf.data.columns import attribute, license_in, parquet_files, read_parquet
-from fer_hf.data.splits import ATTRIBUTES, SPLIT_HELP, Raw, make_split, split_name
+from fer_hf.data.columns import ATTRIBUTES, attribute, license_in, make_split, parquet_files, read_parquet
+from fer_hf.data.readers import Raw
+from fer_hf.data.splits import SPLIT_HELP, split_name
 from fer_hf.emotions import canonical, emotion_of
 from fer_hf.errors import UserError
 from fer_hf.files import file_below, read_csv
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
-
-
 TABLE = "metadata.csv"
-
-
 LABEL_COLUMNS = ("label", "emotion", "expression")
-
-
 NAME = "a folder of images"
-
-
 WANTED = (
     "a folder with class/*.jpg or split/class/*.jpg, where class is an emotion, with metadata.csv that has the columns "
     "file_name and label, or with train-*.parquet"
 )
+OPTIONS = ()
 
 
 class ImageFile(NamedTuple):

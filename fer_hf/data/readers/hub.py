@@ -1,8 +1,4 @@
-"""A dataset on the Hugging Face Hub, or any `datasets` table: its image and label columns are found by their types.
-
-Loading scripts are never run (`datasets` refuses them), and a column of bare numbers is refused as a label: every
-dataset of this field numbers the emotions in an order of its own. The same holds for numbers as gender and race.
-"""
+"""A dataset on the Hugging Face Hub. Loading scripts are never run (`datasets` refuses them)."""
 
 import math
 import re
@@ -15,14 +11,21 @@ from datasets.table import embed_table_storage
 from huggingface_hub import HfApi
 
 from fer_hf.console import track
-from fer_hf.data.columns import _paths, license_in, standard_columns
-from fer_hf.data.splits import SPLIT_HELP, Raw, split_name
+from fer_hf.data.columns import image_paths, license_in, standard_columns
+from fer_hf.data.readers import Raw
+from fer_hf.data.splits import SPLIT_HELP, split_name
 from fer_hf.errors import FerError, UserError
 
-STREAM_BUFFER = 1000  # images that are shuffled at a time while streaming
-
-
+NAME = "a dataset on the Hugging Face Hub"
+WANTED = "hub:org/name or hub:org/name:config, each perhaps with @revision at its end"
+OPTIONS = ("stream_images",)
+STREAM_BUFFER = 1000
+"""Images that are shuffled at a time while streaming."""
 STREAM_BATCH = 32
+
+
+def layout(path: Path) -> None:
+    """None: nothing on this disk is a dataset on the Hub."""
 
 
 def read(place: str, stream_images: int | None = None) -> Raw:
@@ -36,10 +39,7 @@ def read(place: str, stream_images: int | None = None) -> Raw:
     dataset, at, revision = place.partition("@")
     name, colon, config = dataset.partition(":")
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) or (at and not revision) or (colon and not config):
-        raise UserError(
-            f"{place!r} is not the name of a Hub dataset: hub:org/name is wanted, or hub:org/name:config, each perhaps "
-            "with @revision at its end."
-        )
+        raise UserError(f"{place!r} is not the name of a Hub dataset. Wanted: {WANTED}.")
     if Path(name).exists():
         raise UserError(
             f"A folder {name!r} lies in the working directory, and `datasets` would take it for the Hub dataset. "
@@ -105,7 +105,7 @@ def _take(stream: IterableDataset, count: int, what: str) -> Dataset:
     for table in track(rows, what, math.ceil(count / STREAM_BATCH)):
         for name, feature in (stream.features or {}).items():
             if isinstance(feature, Image):
-                _paths(table[name], "The stream")
+                image_paths(table[name], "The stream")
         tables.append(embed_table_storage(table))
     return Dataset(pa.concat_tables(tables), info=DatasetInfo(features=stream.features))
 

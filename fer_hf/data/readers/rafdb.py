@@ -9,37 +9,27 @@ Both have the splits train and test, of aligned faces at 100x100 in colour.
 
 from pathlib import Path
 
-from fer_hf.data.readers import folder
-from fer_hf.data.splits import Raw, make_split, split_name
+from fer_hf.data.columns import make_split
+from fer_hf.data.readers import Raw, folder
+from fer_hf.data.splits import split_name
 from fer_hf.errors import UserError
 from fer_hf.files import file_below, read_csv
 
 NAME = "RAF-DB"
-
-
 WANTED = (
     "a folder with EmoLabel/list_patition_label.txt and Image/aligned/, or with these in a folder basic, or a folder "
     "with train/ and test/, each with the folders 1 to 7, or with these in a folder DATASET"
 )
-
-
+OPTIONS = ()
 LICENSE = "non-commercial research only, by agreement with its authors"
-
-
 LABELS = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")  # ids 1 to 7
-
-
 LIST = "EmoLabel/list_patition_label.txt"
-
-
 # The last three lines of an attribute file; five of landmarks stand before them.
 ATTRIBUTES: dict[str, dict[str, str | None]] = {
     "gender": {"0": "male", "1": "female", "2": None},  # 2: unsure
     "race": {"0": "caucasian", "1": "african-american", "2": "asian"},
     "age": {"0": "0-3", "1": "4-19", "2": "20-39", "3": "40-69", "4": "70+"},
 }
-
-
 Columns = dict[str, dict[str, list]]
 
 

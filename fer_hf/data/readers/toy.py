@@ -9,41 +9,32 @@ small convolutional network from random weights gets more than nine in ten.
 """
 
 from io import BytesIO
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
+from datasets import Dataset, DatasetDict
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 from PIL import ImageDraw
 
+from fer_hf.data.columns import make_split
+from fer_hf.data.readers import Raw
+from fer_hf.data.splits import SPLITS
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.errors import UserError
 
+NAME = "procedural faces (toy)"
+WANTED = "toy, without a path"
+OPTIONS = ()
+NOTE = "The faces are drawings made by a program, not people: figures on them say nothing about real faces."
 LABELS = LABEL_SETS["fer7"]
-
-
-SPLITS = ("train", "validation", "test")
-
-
 Points = NDArray[np.float64]  # (N, 2) x and y
-
-
 Color = tuple[int, int, int]  # RGB, 0 to 255
-
-
 Shape = tuple[Points, Color]  # a filled polygon
-
-
 OVERSAMPLING = 2
-
-
 INTENSITY = (0.5, 1.1)  # how strong an expression is: 0 is neutral, 1 is the table below
-
-
 WOBBLE = 0.12  # standard deviation of each setting around its value, neutral faces included
-
-
 # What an expression changes, after the action units of the Facial Action Coding System (Ekman and Friesen, 1978).
 # smile: corners up. open: jaw. width: mouth stretched. sneer: upper lip up. inner, outer: ends of the brows up.
 # lids: eyes open wider. wrinkle: lines across the nose. teeth: how much of the opening they fill.
@@ -56,34 +47,25 @@ EXPRESSIONS: dict[str, dict[str, float]] = {
     "sad": {"smile": -1.0, "inner": 0.8, "outer": -0.6, "lids": -0.3},
     "surprise": {"open": 1.0, "width": -0.4, "inner": 0.9, "outer": 0.9, "lids": 0.7},
 }
-
-
 SETTINGS = ("smile", "open", "width", "sneer", "inner", "outer", "lids", "frown", "wrinkle", "teeth", "cheeks")
-
-
 SKINS: list[Color] = [(250, 220, 196), (232, 190, 160), (208, 158, 120), (170, 118, 84), (124, 82, 58), (86, 56, 42)]
-
-
 HAIRS: list[Color] = [(30, 24, 22), (62, 42, 30), (110, 70, 40), (196, 156, 90), (150, 148, 146), (140, 60, 34)]
-
-
 IRISES: list[Color] = [(70, 46, 30), (60, 90, 120), (70, 96, 60), (40, 30, 26)]
-
-
 _TURN = np.linspace(0, 2 * np.pi, 25)[:-1]
-
-
 _CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
-
-
 _T = np.linspace(-1, 1, 9)
-
-
 _BULGE = 1 - _T**2  # 0 at both ends, 1 in the middle
-
-
 Identity = SimpleNamespace
 """Who it is: sizes and places in face coordinates, colours in RGB; `draw_identity` lists them."""
+
+
+def layout(path: Path) -> None:
+    """None: the faces are drawn, and lie nowhere."""
+
+
+def read(place: str = "") -> Raw:
+    """The faces of `load`, whatever `place` is."""
+    return Raw(dict(load()), NAME, notes=[NOTE])
 
 
 def shade(color: Color, factor: float) -> Color:
@@ -322,19 +304,12 @@ def load(seed: int = 0, train: int = 300, validation: int = 60, test: int = 100,
 
 
 def _split(split: str, seed: int, count: int, size: int) -> Dataset:
-    features = Features({"image": Image(), "label": ClassLabel(names=list(LABELS)), "id": Value("string")})
     keys = [(label, index) for index in range(count) for label in range(len(LABELS))]
     images = []
     for label, index in keys:
         rng = np.random.default_rng([seed, SPLITS.index(split), label, index])
         file = BytesIO()
         draw_face(LABELS[label], rng, size).save(file, format="PNG", compress_level=0)  # noise does not compress
-        images.append({"bytes": file.getvalue(), "path": None})
-    return Dataset.from_dict(
-        {
-            "image": images,
-            "label": [label for label, _ in keys],
-            "id": [f"toy-{split}-{LABELS[label]}-{index:04d}" for label, index in keys],
-        },
-        features=features,
-    )
+        images.append(file.getvalue())
+    ids = [f"toy-{split}-{LABELS[label]}-{index:04d}" for label, index in keys]
+    return make_split(LABELS, images, [label for label, _ in keys], ids)
