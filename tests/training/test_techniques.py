@@ -1,6 +1,5 @@
 """Techniques in whole trainings on a tiny network: what they do to the weights, and that a resume loses none of it."""
 
-import json
 import os
 import shutil
 import signal
