@@ -3,20 +3,21 @@
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import ClassLabel, Dataset
 
 from fer_hf.data.cache import Checked, check
 from fer_hf.data.columns import ATTRIBUTES, parquet_files, per_class_counts, soft_feature
-from fer_hf.data.readers import Raw, Reader, affectnet, ckplus, fer2013, ferplus, folder, hub, rafdb, toy
+from fer_hf.data.readers import Raw, affectnet, ckplus, fer2013, ferplus, folder, hub, rafdb, toy
 from fer_hf.data.splits import add_missing
 from fer_hf.data.subsets import without
 from fer_hf.emotions import LabelError, label_names
 from fer_hf.errors import UserError
 from fer_hf.recipe.schema import Data
 
-READERS: dict[str, Reader] = {
+READERS: dict[str, Any] = {
     "ferplus": ferplus,
     "rafdb": rafdb,
     "affectnet": affectnet,
@@ -26,7 +27,7 @@ READERS: dict[str, Reader] = {
     "hub": hub,
     "toy": toy,
 }
-"""By kind. In this order a path is tried for the layouts of each, the most peculiar ones first."""
+"""Each a `readers.Reader`, by kind. In this order a path is tried for the layouts of each, the most peculiar ones first."""
 LOCAL = [kind for kind in READERS if kind not in ("hub", "toy")]
 HELP = f"toy, {', '.join(f'{kind}:PATH' for kind in LOCAL)}, hub:org/name or hub:org/name:config@revision"
 

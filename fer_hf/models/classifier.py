@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from transformers.utils import cached_file
 
 from fer_hf.console import track
-from fer_hf.data.decode import decode
+from fer_hf.data.decode import Array, decode
 from fer_hf.errors import UserError
 from fer_hf.images.batches import FaceDataset, as_is, to_uint8
 from fer_hf.images.spec import ImageSpec
@@ -192,7 +192,7 @@ class Classifier:
         batch_size: int = 128,
         accelerator: Accelerator | None = None,
         tta: str = "none",
-        pixels: Tensor | None = None,
+        pixels: Array | Tensor | None = None,
     ) -> np.ndarray:
         """Logits `(N, K)` float32 of a dataset with `image` and `label`, in its order.
 

@@ -113,16 +113,15 @@ def validate_recipe(content: dict[str, Any], origin: str = "recipe", places: dic
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        # A list or mapping where a text may stand too: what is wrong inside of it is the problem.
-        found = [
+        # Where a text or a list may stand, pydantic also names the text that a list is not: only the list's own is told.
+        items = [
             item for item in error.errors() if item["loc"][-1:] != ("str",) or isinstance(item["input"], str | int)
         ]
-        problems = [_problem(item, places or {}) for item in found or error.errors()]
+        problems = [_problem(item, places or {}) for item in items or error.errors()]
         raise UserError(f"{origin}:\n  " + "\n  ".join(problems)) from error
     recipe._origin = places or {}
-    problems = passed_through_problems(recipe.train) or contradictions(recipe)
-    if problems:
-        raise UserError(f"{origin}:\n  " + "\n  ".join(f"{key}: {why} ({recipe.where(key)})" for key, why in problems))
+    if reasons := passed_through_problems(recipe.train) or contradictions(recipe):
+        raise UserError(f"{origin}:\n  " + "\n  ".join(f"{key}: {why} ({recipe.where(key)})" for key, why in reasons))
     return recipe
 
 

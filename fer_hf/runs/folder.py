@@ -31,7 +31,7 @@ class Run:
         'runs/quickstart/20260131-175900/model'
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
         self.recipe_file = self.path / "recipe.yaml"
         self.splits_file = self.path / "splits.csv"

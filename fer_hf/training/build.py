@@ -104,15 +104,17 @@ class TrainerBuilder:
         if recipe.loss.soft_labels and "soft_label" not in self.train.column_names:
             where = recipe.where("loss.soft_labels")
             raise UserError(f"loss.soft_labels ({where}): this source has no soft labels; `ferplus:` has.")
-        self.train_batches = batches(recipe, self.train, self.spec, True, pixels("train"))
-        self.validation_batches = batches(recipe, splits["validation"], self.spec, pixels=pixels("validation"))
+        self.datasets: dict[str, Any] = {
+            "train_dataset": batches(recipe, self.train, self.spec, True, pixels("train")),
+            "eval_dataset": batches(recipe, splits["validation"], self.spec, pixels=pixels("validation")),
+        }
         self.teacher: Teacher | None = None
 
     def arguments(self, stage: StagePlan) -> TrainingArguments:
         """The arguments of a stage, for `trainer`."""
         args = training_arguments(stage.train, stage.folder)
         args.run_name = f"{self.recipe.name}/{self.run.path.name}"
-        on_gpu = [data.pixels is not None and data.pixels.is_cuda for data in self._datasets.values()]
+        on_gpu = [data.pixels is not None and data.pixels.is_cuda for data in self.datasets.values()]
         args.dataloader_pin_memory &= not any(on_gpu)  # what lies there need not be sent
         if stage.number:
             args.data_seed = stage.seed
@@ -150,10 +152,6 @@ class TrainerBuilder:
             try_step(trainer, args.per_device_train_batch_size)
         return args.per_device_train_batch_size
 
-    @property
-    def _datasets(self) -> dict[str, Any]:
-        return {"train_dataset": self.train_batches, "eval_dataset": self.validation_batches}
-
     def _trainer(self, stage: StagePlan, args: TrainingArguments, best_before: float | None = None) -> FerTrainer:
         """A trainer with the callbacks that every training has."""
         parts, patience = self._parts(stage, args.device, best_before), stage.train.early_stopping_patience
@@ -164,7 +162,7 @@ class TrainerBuilder:
             data_collator=as_is,
             compute_metrics=self._metrics,
             callbacks=[ExactResume(), Clock(), *([EarlyStoppingCallback(patience)] if patience else [])],
-            **self._datasets,
+            **self.datasets,
         )
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import threading
 import time
 from typing import Any
 
@@ -57,7 +58,8 @@ class SaveOnSigterm(TrainerCallback):
         def receive(*_: Any) -> None:
             self.received = True
 
-        self._before = signal.signal(signal.SIGTERM, receive)
+        if threading.current_thread() is threading.main_thread():  # no other may set a handler
+            self._before = signal.signal(signal.SIGTERM, receive)
         if args.world_size > 1:  # a group that talks among CPUs: GPUs would first have to end the step
             self._group = torch.distributed.new_group(backend="gloo", timeout=PROCESS_TIMEOUT)
 

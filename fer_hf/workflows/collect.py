@@ -24,7 +24,7 @@ def crop_faces(
     output: Path,
     detector_name: DetectorName = "auto",
     min_score: float = 0.6,
-    limits: Mapping[str, float] | None = None,
+    limits: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Find the faces in photographs, turn them upright, crop them, and sort out poor ones.

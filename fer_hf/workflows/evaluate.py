@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from fer_hf.data import Faces
 from fer_hf.errors import UserError
 from fer_hf.machine import process_settings_kept
-from fer_hf.models.classifier import Classifier, load_classifier
+from fer_hf.models.classifier import Classifier, Format, load_classifier
 from fer_hf.recipe.load import load_recipe
 from fer_hf.recipe.schema import Recipe
 from fer_hf.runs.folder import Run
@@ -28,7 +28,7 @@ def evaluate(
     model: str | Path | Run,
     data: str | None = None,
     split: str = "test",
-    format: str = "pytorch",
+    format: Format = "pytorch",
     tta: str = "none",
     batch_size: int = 128,
     output: str | Path | None = None,
@@ -101,11 +101,13 @@ def evaluate_on(
     settings = "train.per_device_eval_batch_size, or --batch-size of fer-hf evaluate"
     with memory_explained(lambda: f"with {batch_size} images at once: lower {settings}."):
         logits = classifier.predict(dataset, batch_size, accelerator, tta, pixels=faces.pixels(split))
-    about = {"dataset": faces.dataset, "split": split, "format": classifier.format, "tta": tta}
     content = faces.content(split)
     same = any(e.content == content and run.owns(e) for e in run.metrics.evaluations.values() if e.split == split)
     evaluation = Evaluation(
-        **about,
+        dataset=faces.dataset,
+        split=split,
+        format=classifier.format,
+        tta=tta,
         processes=accelerator.num_processes,
         label_names=list(faces.label_names),
         content=content,

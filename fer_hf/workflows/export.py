@@ -6,7 +6,7 @@ from fer_hf.data import Faces
 from fer_hf.deploy.onnx import export_onnx, pixel_values, sample
 from fer_hf.deploy.quantise import quantise
 from fer_hf.machine import process_settings_kept
-from fer_hf.models.classifier import Classifier, load_classifier, require_optimum
+from fer_hf.models.classifier import Classifier, Format, load_classifier, require_optimum
 from fer_hf.recipe.load import load_recipe
 from fer_hf.recipe.schema import Recipe
 from fer_hf.runs.folder import Run
@@ -19,7 +19,7 @@ CHECKED = 64
 
 
 @process_settings_kept()
-def export(run: str | Path | Run, int8: bool = False) -> dict[str, ExportedFile]:
+def export(run: str | Path | Run, int8: bool = False) -> dict[Format, ExportedFile]:
     """Write `model/onnx/model.onnx`, and `model_int8.onnx` when asked, and evaluate them on the validation split.
 
     Args:
@@ -42,10 +42,12 @@ def export(run: str | Path | Run, int8: bool = False) -> dict[str, ExportedFile]
     return export_model(run, recipe, int8, recipe_faces(recipe), load_classifier(run))
 
 
-def export_model(run: Run, recipe: Recipe, int8: bool, faces: Faces, classifier: Classifier) -> dict[str, ExportedFile]:
+def export_model(
+    run: Run, recipe: Recipe, int8: bool, faces: Faces, classifier: Classifier
+) -> dict[Format, ExportedFile]:
     """What `export` does, with the faces and the classifier of the run."""
     check = pixel_values(sample(faces.splits["validation"], CHECKED), classifier.spec)
-    exported = {"onnx": export_onnx(classifier, run.model, check)}
+    exported: dict[Format, ExportedFile] = {"onnx": export_onnx(classifier, run.model, check)}
     if int8:
         calibration = sample(faces.splits["train"], recipe.export.calibration_images)
         exported["int8"] = quantise(run.model, calibration, classifier.spec, recipe.export.calibration)

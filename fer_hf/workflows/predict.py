@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fer_hf.models.classifier import load_classifier
+from fer_hf.models.classifier import Format, load_classifier
 from fer_hf.runs.folder import Run
 
 BATCH_SIZE = 64
@@ -11,7 +11,7 @@ BATCH_SIZE = 64
 
 
 def predict(
-    model: str | Path | Run, images: Sequence[str | Path], format: str = "pytorch"
+    model: str | Path | Run, images: Sequence[str | Path], format: Format = "pytorch"
 ) -> Iterator[tuple[str, list[dict[str, float]]]]:
     """Classify picture files.
 
