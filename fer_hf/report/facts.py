@@ -48,8 +48,11 @@ def labels_of(evaluation: Evaluation, metrics: Metrics) -> list[str]:
 def changes(ordered: Sequence[Evaluation]) -> list[tuple[Evaluation, Evaluation, float]]:
     """PyTorch's evaluation, that of an exported file on the same images, and by how many points accuracy changes."""
     exported = [e for e in ordered if e.tta == PLAIN and e.format in FORMATS and not e.plain]
-    pairs = [(base, e) for e in exported for base in ordered if base.plain and _same_images(base, e)]
-    return [(base, e, round(100 * (e.accuracy - base.accuracy), 1) + 0.0) for base, e in pairs]  # + 0.0: never "-0.0"
+    result = []
+    for e in exported:
+        if base := next((one for one in ordered if one.plain and _same_images(one, e)), None):
+            result.append((base, e, round(100 * (e.accuracy - base.accuracy), 1) + 0.0))  # + 0.0: never "-0.0"
+    return result
 
 
 def _same_images(one: Evaluation, other: Evaluation) -> bool:
