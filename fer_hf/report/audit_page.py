@@ -1,4 +1,4 @@
-"""The audit of a dataset as one HTML page that needs nothing else: pictures lie in it, everything is escaped."""
+"""The audit of a dataset as one HTML page that needs no other file: it holds its pictures; everything is escaped."""
 
 import base64
 from collections.abc import Callable
@@ -33,13 +33,18 @@ def summary(audit: dict[str, Any]) -> dict[str, int]:
 
 
 def shown(audit: dict[str, Any]) -> list[dict[str, str]]:
-    """The images that the page shows, so that only these have to be loaded."""
+    """The rows of the images that the page shows, so that only these have to be loaded."""
     groups = [group for part in _parts(audit).values() for group in part[:MOST]]
     return [*audit["blank"][:MOST], *(row for group in groups for row in group["images"][:8])]
 
 
 def audit_page(audit: dict[str, Any], picture: Callable[[dict[str, str]], bytes]) -> str:
-    """The page. `picture` gives the PNG of a row (`split`, `id`, `label`) of `shown`."""
+    """The page.
+
+    Args:
+        audit: what `data.audit.audit` returns.
+        picture: the PNG of an image, given its row (`split`, `id`, `label`) of `shown`.
+    """
     templates = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
     environment = jinja2.Environment(loader=templates, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("audit.html.jinja").render(
@@ -53,6 +58,7 @@ def audit_page(audit: dict[str, Any], picture: Callable[[dict[str, str]], bytes]
 
 
 def _parts(audit: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Groups of copies by what is wrong with them; a group can be in two parts."""
     groups = audit["groups"]
     return {
         "across": [group for group in groups if group["splits"] > 1],

@@ -47,13 +47,19 @@ def labels_of(evaluation: Evaluation, metrics: Metrics) -> list[str]:
 
 def changes(ordered: Sequence[Evaluation]) -> list[tuple[Evaluation, Evaluation, float]]:
     """PyTorch's evaluation, that of an exported file on the same images, and by how many points accuracy changes."""
-    reference = {(e.dataset, e.split, e.images): e for e in ordered if e.plain}
-    pairs = [(reference.get((e.dataset, e.split, e.images)), e) for e in ordered if e.tta == PLAIN and not e.plain]
-    return [  # + 0.0: never "-0.0"
-        (base, e, round(100 * (e.accuracy - base.accuracy), 1) + 0.0)
-        for base, e in pairs
-        if base and e.format in FORMATS
-    ]
+    exported = [e for e in ordered if e.tta == PLAIN and e.format in FORMATS and not e.plain]
+    result = []
+    for e in exported:
+        if base := next((one for one in ordered if one.plain and _same_images(one, e)), None):
+            result.append((base, e, round(100 * (e.accuracy - base.accuracy), 1) + 0.0))  # + 0.0: never "-0.0"
+    return result
+
+
+def _same_images(one: Evaluation, other: Evaluation) -> bool:
+    """Whether two evaluations are on the same images, as far as older files tell."""
+    contents = {one.content, other.content} - {None}
+    same = (one.dataset, one.split, one.images) == (other.dataset, other.split, other.images)
+    return same and len(contents) < 2
 
 
 def confusions(evaluation: Evaluation, labels: Sequence[str], most: int = 5) -> list[tuple[str, str, int, float]]:

@@ -76,11 +76,12 @@ def _hub_id(name: str | None) -> str | None:
 
 
 def results_table(ordered: Sequence[Evaluation]) -> Markdown:
-    """All evaluations, a row each."""
+    """All evaluations, a row each. Other data that are named as the run's own carry the beginning of their hash."""
     header = ["Data", "Format", "Accuracy", "Macro F1", "Balanced", "Top-2", "ECE", "Log loss"]
+    own = {e.dataset for e in ordered if e.own}
     rows = [
         [
-            f"{e.dataset} {e.split}",
+            f"{e.dataset} {e.split}" + (f" ({e.content[:8]})" if e.content and not e.own and e.dataset in own else ""),
             facts.FORMATS.get(e.format, e.format) + ("" if e.tta == PLAIN else f" + {TTA.get(e.tta, e.tta)}"),
             *(
                 Markdown(percent(value, interval).replace(", ", ",\N{NO-BREAK SPACE}"))

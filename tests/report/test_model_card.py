@@ -474,6 +474,18 @@ def test_the_test_split_of_the_training_data_comes_first(metrics):
     assert "which of 2 facial expressions" in text
 
 
+def test_other_data_of_the_same_name_are_marked_and_never_the_headline(metrics):
+    cleaned = evaluation("test", "pytorch", [[10, 0, 0], [0, 20, 0], [0, 1, 9]]) | {"content": "c" * 64, "own": False}
+    metrics["evaluations"] = {
+        "fer2013-test-cccccccc": cleaned,
+        "fer2013-test": metrics["evaluations"]["fer2013-test"] | {"content": "a" * 64, "own": True},
+    }
+    text = card_of(metrics)
+    assert "**Accuracy on the test split of FER2013: 75.0%" in text
+    rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| FER2013")]
+    assert rows == ["FER2013 test", "FER2013 test (cccccccc)"]
+
+
 def test_augmented_figures_are_labelled_and_never_the_main_ones(metrics):
     plain = card_of(metrics)
     flip = evaluation("test", "pytorch", [[10, 0, 0], [0, 20, 0], [0, 1, 9]]) | {"tta": "flip"}
