@@ -27,7 +27,7 @@ READERS: dict[str, Any] = {
     "hub": hub,
     "toy": toy,
 }
-"""Each a `readers.Reader`, by kind. In this order a path is tried for the layouts of each, the most peculiar ones first."""
+"""Each a `readers.Reader`. In this order a path is tried for the layouts of each, the most peculiar ones first."""
 LOCAL = [kind for kind in READERS if kind not in ("hub", "toy")]
 HELP = f"toy, {', '.join(f'{kind}:PATH' for kind in LOCAL)}, hub:org/name or hub:org/name:config@revision"
 

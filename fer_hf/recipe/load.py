@@ -113,7 +113,7 @@ def validate_recipe(content: dict[str, Any], origin: str = "recipe", places: dic
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        # Where a text or a list may stand, pydantic also names the text that a list is not: only the list's own is told.
+        # Where a text or a list may stand, pydantic complains of both: only what is wrong with the list is told.
         items = [
             item for item in error.errors() if item["loc"][-1:] != ("str",) or isinstance(item["input"], str | int)
         ]

@@ -5,6 +5,7 @@ tensorboard/
 """
 
 import json
+import os
 import re
 import time
 from dataclasses import replace
