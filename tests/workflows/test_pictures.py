@@ -53,7 +53,12 @@ def evaluated(tmp_path, faces) -> Run:
     save_model(loaded.model, loaded.processor, run.model)
     for split, tta in (("validation", "none"), ("test", "none"), ("test", "flip")):
         evaluate_to(run, run.model, faces, split, tta=tta)
-    run.update_metrics(training={"best": {"metric": "accuracy", "value": 0.5, "epoch": 1.0, "step": 12}, "events": "tensorboard/test_resnet/head"})
+    run.update_metrics(
+        training={
+            "best": {"metric": "accuracy", "value": 0.5, "epoch": 1.0, "step": 12},
+            "events": "tensorboard/test_resnet/head",
+        }
+    )
     return run
 
 
