@@ -128,7 +128,7 @@ class Epoch:
     """One evaluation during training. The training loss is the mean over the steps since the evaluation before."""
 
     epoch: float
-    step: float = 0
+    step: int = 0
     train_loss: float | None = None
     validation_loss: float | None = None
     accuracy: float | None = None
@@ -143,7 +143,7 @@ class Best:
     metric: str
     value: float
     epoch: float
-    step: float = 0
+    step: int = 0
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class Summary:
             resumed_at_steps=[step for clock in self.clocks for step in clock.resumed_at_steps],
             stages=self.stages,
             events=events,
-            best=Best(metric, best[f"eval_{metric}"], best["epoch"], best["step"]),
+            best=Best(metric, best[f"eval_{metric}"], best["epoch"], int(best["step"])),
             history=history(self.log),
             profile=profile or None,
         )
@@ -84,7 +84,7 @@ def history(log: Sequence[Mapping[str, float]]) -> list[Epoch]:
         elif "eval_loss" in entry:
             loss = float(np.mean(losses)) if losses else None
             figures = (entry["eval_loss"], entry["eval_accuracy"], entry["eval_macro_f1"])
-            epochs.append(Epoch(entry["epoch"], entry["step"], loss, *figures, rate))
+            epochs.append(Epoch(entry["epoch"], int(entry["step"]), loss, *figures, rate))
             losses = []
     return epochs
 

@@ -160,12 +160,10 @@ import os, sys, time
 from fer_hf.runs.folder import Run
 run = Run(sys.argv[1])
 run.lock()
-child = os.fork()
-if not child:
-    time.sleep(60)
-    os._exit(0)
-print(child, flush=True)
+if not os.fork():
+    print(os.getpid(), flush=True)
 time.sleep(60)
+os._exit(0)
 """
 
 
