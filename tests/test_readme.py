@@ -51,13 +51,13 @@ def test_no_link_is_dead_and_nothing_is_left_to_fill_in():
 
 
 def test_figures_of_the_readme_are_those_of_the_card():
-    metrics = Run(ROOT / "model_cards" / "fer2013_cpu_from_scratch").metrics()
+    metrics = Run(ROOT / "model_cards" / "fer2013_cpu_from_scratch").metrics
     row = next(line for line in README.splitlines() if line.startswith("| `fer2013/cpu_from_scratch`"))
-    test = metrics["evaluations"]["fer2013-test"]
-    low, high = test["accuracy_ci"]
-    assert f"{test['accuracy'] * 100:.1f} % [{low * 100:.1f}, {high * 100:.1f}]" in row
-    assert f"{test['macro_f1'] * 100:.1f} %" in row
-    assert f"{metrics['training']['seconds'] / 60:.0f} min" in row
+    test = metrics.evaluations["fer2013-test"]
+    low, high = test.accuracy_ci
+    assert f"{test.accuracy * 100:.1f} % [{low * 100:.1f}, {high * 100:.1f}]" in row
+    assert f"{test.macro_f1 * 100:.1f} %" in row
+    assert f"{metrics.training.seconds / 60:.0f} min" in row
 
 
 def test_it_opens_with_the_two_commands():
@@ -76,9 +76,9 @@ def test_quickstart(tmp_path):
     out = shell(f'python -c "{script}"', tmp_path, environment())
     run = Run.all(tmp_path / "runs" / "quickstart")[0]
     assert str(run.model.relative_to(tmp_path) / "README.md") in out
-    evaluations = run.metrics()["evaluations"]
-    assert evaluations["toy-test"]["accuracy"] >= 0.9
-    assert evaluations["toy-validation-int8"]["accuracy"] >= evaluations["toy-validation"]["accuracy"] - 0.02
+    evaluations = run.metrics.evaluations
+    assert evaluations["toy-test"].accuracy >= 0.9
+    assert evaluations["toy-validation-int8"].accuracy >= evaluations["toy-validation"].accuracy - 0.02
     assert int(out.split()[-1]) / 2**20 < 3
     card = (run.model / "README.md").read_text(encoding="utf-8")
     assert str(tmp_path) not in card

@@ -146,13 +146,13 @@ def test_an_array_of_two_runs_of_which_one_is_requeued(cluster, cli, tmp_path, m
 
     wait_for(lambda: [*runs[0].checkpoints.glob("checkpoint-*/manifest.json")], "a checkpoint")
     call("scancel", "--signal=TERM", f"{job}_0")
-    wait_for(lambda: all(run.metrics().get("finished") for run in runs), "the end of both runs")
+    wait_for(lambda: all(run.metrics.finished for run in runs), "the end of both runs")
     wait_for(lambda: not call("squeue", "--noheader"), "the end of both tasks")
 
     assert (restarts(f"{job}_0"), restarts(f"{job}_1")) == (1, 0)
-    resumed = runs[0].metrics()["training"]["resumed_at_steps"]
+    resumed = runs[0].metrics.training.resumed_at_steps
     assert len(resumed) == 1
-    assert runs[1].metrics()["training"]["resumed_at_steps"] == []
+    assert runs[1].metrics.training.resumed_at_steps == []
     logs = [(tmp_path / "runs" / "two" / "logs" / f"seed={seed}.log").read_text() for seed in (0, 1)]
     assert f"Stopped by SIGTERM after step {resumed[0]}" in logs[0]
     assert f"resuming from checkpoint-{resumed[0]}" in logs[0]
@@ -225,11 +225,11 @@ def test_two_processes_train_one_recipe_and_go_on_after_a_requeue(submit, tmp_pa
     assert restarts(job) == 1
     [run] = Run.all(tmp_path / "runs" / "tiny")
     assert run.path.name.endswith(f"-job{job}")
-    metrics = run.metrics()
-    assert metrics["finished"]
-    assert metrics["recipe"]["train"]["num_train_epochs"] == 20
-    assert metrics["training"]["processes"] == 2
-    [step] = metrics["training"]["resumed_at_steps"]
+    metrics = run.metrics
+    assert metrics.finished
+    assert metrics.recipe["train"]["num_train_epochs"] == 20
+    assert metrics.training.processes == 2
+    [step] = metrics.training.resumed_at_steps
     assert f"Stopped by SIGTERM after step {step}" in log
     assert f"resuming from checkpoint-{step}" in log
 
@@ -239,9 +239,9 @@ def test_two_nodes_train_one_recipe(submit, tmp_path):
     wait_for(lambda: not call("squeue", "--noheader"), "the end")
     assert "JobState=COMPLETED" in call("scontrol", "show", "job", job), (tmp_path / f"slurm-{job}.out").read_text()
     [run] = Run.all(tmp_path / "runs" / "tiny")
-    metrics = run.metrics()
-    assert metrics["finished"]
-    assert (metrics["training"]["processes"], metrics["training"]["resumed_at_steps"]) == (2, [])
+    metrics = run.metrics
+    assert metrics.finished
+    assert (metrics.training.processes, metrics.training.resumed_at_steps) == (2, [])
 
 
 @pytest.fixture

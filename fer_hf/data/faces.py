@@ -6,7 +6,6 @@ once. Then: join the sources, thin the training split out, refuse what cannot be
 """
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +27,7 @@ from fer_hf.emotions import EMOTIONS, LabelError, label_names
 from fer_hf.errors import UserError
 from fer_hf.recipe.schema import Data, Weighted
 from fer_hf.runs import records
+from fer_hf.runs.folder import file_stem
 
 Purpose = Literal["training", "evaluation", "inspection"]
 GATHERED = 2**30
@@ -69,7 +69,7 @@ class Faces:
     @property
     def file_name(self) -> str:
         """The dataset's name, fit for a file name."""
-        return self.source if self.source in ("fer2013", "toy") else re.sub(r"[^\w.-]+", "-", self.dataset)
+        return file_stem(self.source, self.dataset)
 
     def describe(self) -> records.Data:
         """The section `data` of metrics.json, without paths of this machine."""

@@ -70,7 +70,22 @@ def find_recipe(name: str | Path) -> Path:
 
 
 def load_recipe(name: str | Path, overrides: list[str] | None = None) -> Recipe:
-    """Read, override and validate a recipe. Raises `UserError` naming file, line, key, value and what is allowed."""
+    """Read, override and validate a recipe.
+
+    Args:
+        name: a YAML file, or the name of a shipped recipe such as `"quickstart"` or `"fer2013/fer2013_b0"`.
+        overrides: changes as on the command line, `"section.key=value"` with the value in YAML.
+
+    Returns:
+        The recipe, with every default filled in.
+
+    Raises:
+        UserError: a key or value is not valid; names file, line, key, value and what is allowed.
+
+    Example:
+        >>> load_recipe("quickstart", ["train.seed=7"]).train.seed
+        7
+    """
     path = find_recipe(name)
     content, origin = _read(path)
     for override in overrides or []:

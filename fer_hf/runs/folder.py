@@ -93,10 +93,7 @@ class Run:
     @property
     def metrics(self) -> Metrics:
         """What `metrics.json` holds so far; all sections are empty before the first step has written."""
-        content = self._content()
-        metrics = read_record(Metrics, content)
-        object.__setattr__(metrics, "_raw", content)  # TRANSITION: run.metrics() still gives the plain dict
-        return metrics
+        return read_record(Metrics, self._content())
 
     def _content(self) -> dict[str, Any]:
         return json.loads(self.metrics_file.read_text(encoding="utf-8")) if self.metrics_file.is_file() else {}
@@ -114,8 +111,6 @@ class Run:
             merges = isinstance(new, dict) and isinstance(content.get(name), dict)
             content[name] = content[name] | new if merges else new
         write_text(self.metrics_file, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-    update_metrics = update  # TRANSITION
 
     # --- evaluations
 

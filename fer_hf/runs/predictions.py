@@ -90,6 +90,3 @@ def figures_of(path: Path) -> dict[str, Any]:
     return ExpressionMetric(predictions.label_names).compute(
         predictions=predictions.logits, references=predictions.labels
     )
-
-
-metrics_from = figures_of  # TRANSITION

@@ -228,9 +228,6 @@ class Metrics:
             return evaluation.own
         return self.data is not None and evaluation.dataset == self.data.dataset  # all that an older file tells
 
-    def __call__(self) -> dict[str, Any]:  # TRANSITION: goes when no caller asks for the plain dict
-        return self._raw  # type: ignore[attr-defined]
-
 
 @lru_cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:

@@ -74,7 +74,7 @@ def ours(recipe: Any, folder: Path) -> float:
     run = Run(folder)
     run.checkpoints.mkdir(parents=True)
     fit(recipe, recipe_faces(recipe).splits, run)
-    return float(run.metrics()["training"]["history"][-1]["accuracy"])
+    return float(run.metrics.training.history[-1].accuracy)
 
 
 def stock(recipe: Any, folder: Path) -> float:

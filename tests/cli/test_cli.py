@@ -107,28 +107,28 @@ def test_what_train_leaves(trained, faces):
 
 
 def test_evaluate_a_run_again_and_a_model_folder(cli, trained, faces, tmp_path):
-    before = Run(trained).metrics()["evaluations"]["my-faces-test"]
+    before = Run(trained).metrics.evaluations["my-faces-test"]
     code, out, _ = cli("evaluate", trained, "--data", f"folder:{faces}", "--split", "test")
     assert code == 0
-    assert f"{before['accuracy']:.1%}" in out
-    assert Run(trained).metrics()["evaluations"]["my-faces-test"] == before
+    assert f"{before.accuracy:.1%}" in out
+    assert Run(trained).metrics.evaluations["my-faces-test"] == before
     code, _, _ = cli("evaluate", trained / "model", "--data", f"folder:{faces}", "--output", tmp_path / "elsewhere")
     assert code == 0
-    assert Run(tmp_path / "elsewhere").metrics()["evaluations"]["my-faces-test"]["accuracy"] == before["accuracy"]
+    assert Run(tmp_path / "elsewhere").metrics.evaluations["my-faces-test"].accuracy == before.accuracy
 
 
 def test_evaluate_with_augmentation_stands_beside_the_plain_figures(cli, trained, faces, tmp_path):
     plain = ["evaluate", trained / "model", "--data", f"folder:{faces}", "--output", tmp_path / "x"]
     assert cli(*plain)[0] == 0
-    before = Run(tmp_path / "x").metrics()["evaluations"]["my-faces-test"]
+    before = Run(tmp_path / "x").metrics.evaluations["my-faces-test"]
     code, out, err = cli(*plain, "--tta", "flip")
     assert code == 0, err
     assert "pytorch + flip" in out
-    found = Run(tmp_path / "x").metrics()["evaluations"]
+    found = Run(tmp_path / "x").metrics.evaluations
     assert found["my-faces-test"] == before
-    assert "tta" not in before
-    assert found["my-faces-test-flip"]["tta"] == "flip"
-    assert found["my-faces-test-flip"]["log_loss"] != before["log_loss"]
+    assert before.tta == "none"
+    assert found["my-faces-test-flip"].tta == "flip"
+    assert found["my-faces-test-flip"].log_loss != before.log_loss
     assert sorted(p.stem for p in (tmp_path / "x" / "predictions").iterdir()) == ["my-faces-test", "my-faces-test-flip"]
     code, _, err = cli(*plain, "--tta", "five_crop")
     assert code == 2
@@ -145,14 +145,21 @@ def test_a_folder_with_nothing_but_a_test_split_can_be_evaluated(cli, trained, f
 
 
 def test_a_folder_of_classes_is_evaluated_whole_and_apart_from_the_runs_own(cli, trained, faces, tmp_path):
-    shutil.copytree(faces / "test", tmp_path / faces.name)
-    code, _, err = cli("evaluate", trained, "--data", f"folder:{tmp_path / faces.name}")
-    assert code == 2
-    assert "give --output" in err
-    code, out, err = cli("evaluate", trained, "--data", f"folder:{tmp_path / faces.name}", "--output", tmp_path / "x")
-    assert code == 0
+    run = Run(shutil.copytree(trained, tmp_path / "run"))
+    own, card = run.metrics.evaluations, run.card.read_text()
+    shutil.copytree(faces / "validation", tmp_path / faces.name)
+    code, out, err = cli("evaluate", run.path, "--data", f"folder:{tmp_path / faces.name}")
+    assert code == 0, err
     assert "21 images" in out
     assert "no splits: all of its images" in " ".join(err.split())
+    (key,) = run.metrics.evaluations.keys() - own.keys()
+    other = run.metrics.evaluations[key]
+    assert key == f"my-faces-test-{other.content[:8]}"
+    assert not run.owns(other)
+    assert {name: run.metrics.evaluations[name] for name in own} == own
+    assert (run.path / other.predictions).is_file()
+    assert cli("report", run.path)[0] == 0
+    assert run.card.read_text().partition("## Results")[0] == card.partition("## Results")[0]
 
 
 def test_predict_agrees_with_evaluate(cli, trained, faces):
@@ -267,7 +274,7 @@ def test_unknown_class_folder_and_unreadable_image(cli, recipe, faces, tmp_path)
     assert "data.on_bad_image=skip" in err
     code, _, err = cli(*train[:-1], tmp_path / "skipping", "data.on_bad_image=skip", "train.max_steps=1")
     assert code == 0
-    assert len(Run(tmp_path / "skipping").metrics()["data"]["skipped"]) == 1
+    assert len(Run(tmp_path / "skipping").metrics.data.skipped) == 1
     (broken / "train" / "sad").rename(broken / "train" / "sadd")
     code, _, err = cli(*train[:-1], tmp_path / "third")
     assert code == 2
@@ -337,10 +344,10 @@ def test_export_measures_both_files(cli, trained, tmp_path):
     shutil.copytree(trained, run)
     code, _, err = cli("export", run, "--int8")
     assert code == 0, err
-    metrics = Run(run).metrics()
-    assert metrics["export"]["onnx"]["max_logit_difference"] < 1e-4
-    assert metrics["evaluations"]["my-faces-validation-onnx"]["images"] == 21
-    assert metrics["evaluations"]["my-faces-validation-int8"]["format"] == "int8"
+    metrics = Run(run).metrics
+    assert metrics.export["onnx"].max_logit_difference < 1e-4
+    assert metrics.evaluations["my-faces-validation-onnx"].images == 21
+    assert metrics.evaluations["my-faces-validation-int8"].format == "int8"
 
 
 def test_export_without_the_extra_says_what_to_install(cli, trained, monkeypatch):

@@ -72,16 +72,15 @@ def test_audit_and_exclude(cli, faces, tmp_path):
     code, _, err = cli(*train, *small)
     assert code == 0, err
     run = Run(tmp_path / "run")
-    assert "2 image(s) listed in data.exclude were left out." in run.metrics()["data"]["notes"]
-    assert run.metrics()["recipe"]["data"]["exclude"] == "exclude.csv"
+    assert "2 image(s) listed in data.exclude were left out." in run.metrics.data.notes
+    assert run.metrics.recipe["data"]["exclude"] == "exclude.csv"
     listed = rows_of(run.splits_file)
     assert len(listed) == 42
     assert {row["split"] for row in listed} == {"train", "validation", "test"}
     assert not {row["id"] for row in listed} & reasons.keys()
     with open(tmp_path / "audit/exclude.csv", "a") as file:
         file.write(f"train,{listed[0]['id']},a later thought\n")
-    unfinished = {name: section for name, section in run.metrics().items() if name != "finished"}
-    run.metrics_file.write_text(json.dumps(unfinished))
+    run.update(finished=False)
     for again in ((*train, *small, "--resume"), ("data", "label-errors", "run")):
         code, _, err = cli(*again)
         assert (code, "was started with other images" in " ".join(err.split())) == (2, True), err

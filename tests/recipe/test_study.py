@@ -165,7 +165,8 @@ variants:
     assert cli("study", study, "--entry", "2")[0] == 0
     third = Run(runs / "third")  # as if it had been killed after its second step
     weights = (third.model / "model.safetensors").read_bytes()
-    third.metrics_file.write_text(json.dumps({k: third.metrics()[k] for k in ("name", "recipe", "data")}))
+    metrics = json.loads(third.metrics_file.read_text())
+    third.metrics_file.write_text(json.dumps({k: metrics[k] for k in ("name", "recipe", "data")}))
     shutil.rmtree(checkpoints(third.checkpoints)[-1])
     listed = cli("study", study, "--list")[1]
     assert [line.split(None, 2)[2] for line in listed.splitlines()] == ["finished", "not started", "unfinished"]
@@ -182,7 +183,7 @@ variants:
     assert "nowhere" in (runs / "logs" / "lost.log").read_text()
     assert "resuming from checkpoint-2" in (runs / "logs" / "third.log").read_text()
     assert not (runs / "logs" / "first.log").exists()
-    assert third.metrics()["training"]["resumed_at_steps"] == [2]
+    assert third.metrics.training.resumed_at_steps == [2]
     assert (third.model / "model.safetensors").read_bytes() == weights
 
     listed = cli("study", study, "train.per_device_eval_batch_size=8", "--list")[1]
@@ -242,7 +243,7 @@ def test_slurm_gets_the_entries_that_are_not_finished(tmp_path, cli, monkeypatch
         run = Run(tmp_path / "runs" / "mine" / f"seed={seed}")
         run.path.mkdir()
         run.recipe_file.write_text(load_study(study).recipe(f"seed={seed}", ["train.learning_rate=1"]).to_yaml())
-        run.update_metrics(finished=True)
+        run.update(finished=True)
     script.write_text("edited")
     options = ("--slurm", "--slurm-options", "--partition=gpu --time='2:00:00'")
     code, out, err = cli("study", study, "train.learning_rate=1", *options)
