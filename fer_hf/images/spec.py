@@ -12,17 +12,11 @@ from torchvision.transforms.v2 import InterpolationMode
 
 from fer_hf.errors import UserError
 
-PIL_INTERPOLATION = {
+INTERPOLATION = {
     Image.Resampling.NEAREST: InterpolationMode.NEAREST_EXACT,
     Image.Resampling.BILINEAR: InterpolationMode.BILINEAR,
     Image.Resampling.BICUBIC: InterpolationMode.BICUBIC,
     Image.Resampling.LANCZOS: InterpolationMode.BICUBIC,  # tensors have no Lanczos; bicubic is within the tolerance
-}
-TIMM_INTERPOLATION = {
-    "bilinear": InterpolationMode.BILINEAR,
-    "bicubic": InterpolationMode.BICUBIC,
-    "lanczos": InterpolationMode.BICUBIC,
-    "random": InterpolationMode.BILINEAR,
 }
 
 
@@ -62,7 +56,7 @@ class ImageSpec:
             raise UserError(f"{name} flips channels or shifts values: take the timm model of its kind.")
         if name.startswith("Levit"):
             raise UserError(f"{name} has a resize of its own: take the timm model of its kind.")
-        interpolation = PIL_INTERPOLATION.get(config.get("resample", Image.Resampling.BILINEAR))
+        interpolation = INTERPOLATION.get(config.get("resample", Image.Resampling.BILINEAR))
         if interpolation is None:
             raise UserError(f"{name} uses an interpolation that is not supported: {config['resample']}.")
         size, resize = _sizes(processor, config)
@@ -78,10 +72,11 @@ class ImageSpec:
             raise UserError(
                 f"timm's crop_mode {mode!r} at {height}x{width} is not supported: only centre and squash are."
             )
-        interpolation = TIMM_INTERPOLATION.get(config["interpolation"])
-        if interpolation is None:
+        name = config["interpolation"].upper().replace("RANDOM", "BILINEAR")
+        if name not in Image.Resampling.__members__ or Image.Resampling[name] not in INTERPOLATION:
             raise UserError(f"timm's interpolation {config['interpolation']!r} is not supported.")
         resize = scaled if mode == "squash" else scaled[0]
+        interpolation = INTERPOLATION[Image.Resampling[name]]
         return cls((height, width), resize, interpolation, tuple(config["mean"]), tuple(config["std"]))
 
 

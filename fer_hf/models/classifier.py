@@ -50,15 +50,14 @@ def load_classifier(
     """
     if format not in ("pytorch", *ONNX_FILES):
         raise UserError(f"format={format!r} is unknown: pytorch, onnx and int8 are the files of a model.")
+    place = resolve(source)
     if format == "pytorch":
         loaded = load_model(source)
         model: Any = loaded.model
-        return Classifier(
-            model.to(device or "cpu"), loaded.processor, loaded.label_names, format, str(resolve(source).location)
-        )
+        return Classifier(model.to(device or "cpu"), loaded.processor, loaded.label_names, format, place.name)
     if torch.device(device or "cpu").type != "cpu":
         raise UserError(f"device={str(device)!r}: ONNX Runtime runs on the CPU here, leave it out.")
-    return _load_onnx(resolve(source), format)
+    return _load_onnx(place, format)
 
 
 def _load_onnx(source: Source, format: str) -> "Classifier":
@@ -70,7 +69,9 @@ def _load_onnx(source: Source, format: str) -> "Classifier":
     file = f"onnx/{ONNX_FILES[format]}"
     try:
         config = load_config(source)
-        path = cached_file(str(source.location), file)
+        path = str(source.folder / file) if source.folder else cached_file(source.name, file)
+        if source.folder and not (source.folder / file).is_file():
+            raise FileNotFoundError("there is no such file.")
         processor = load_processor(source, config)
     except (OSError, ValueError) as error:
         raise UserError(
@@ -81,7 +82,7 @@ def _load_onnx(source: Source, format: str) -> "Classifier":
     model = ORTModelForImageClassification(
         config=config, session=InferenceSession(path, providers=["CPUExecutionProvider"])
     )
-    return Classifier(model, processor, emotions_of(source, config), format, str(source.location))
+    return Classifier(model, processor, emotions_of(source, config), format, source.name)
 
 
 def require_optimum() -> None:

@@ -258,8 +258,6 @@ def _load_checkpoint(source: Source, labels: Sequence[str] | None, options: Mode
     wanted = emotions_of(source, config) if labels is None else labels
     keeps_head = options.pretrained and (labels is None or _covers(known, labels))
     if not keeps_head:
-        changes = {"num_labels": len(wanted), **_id2label(wanted)}
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **changes)
         _name_labels(config, wanted)
     processor_changes = _resize_config(config, source, options.image_size)
     _set_dropout(config, source, options)

@@ -200,5 +200,5 @@ def test_loading_an_onnx_model_is_quiet(exported_model, capfd, caplog):
 def test_a_model_without_the_file_says_how_to_make_it(tiny_model):
     with pytest.raises(UserError, match="fer-hf export RUN --int8"):
         load_classifier(tiny_model, "int8")
-    with pytest.raises(UserError, match=r"onnx/model\.onnx of .*fer-hf export RUN`"):
+    with pytest.raises(UserError, match=r"onnx/model\.onnx of .*there is no such file\..*fer-hf export RUN`"):
         load_classifier(tiny_model, "onnx")
