@@ -14,18 +14,22 @@ PROCESS_TIMEOUT = timedelta(hours=6)
 
 
 def processes() -> PartialState:
-    """The state that all parts of `accelerate` share.
+    """The state that all parts of `accelerate` share: rank, number of processes, device.
 
     Without an accelerator, or with `accelerate launch --cpu`, several processes share the CPU; `accelerate` has to be
-    told, or each of them believes to be alone. The others may wait long while the main process reads or checks data.
+    told, or each of them believes that it is alone. The others may wait long while the main process reads data.
+
+    Example:
+        >>> processes().is_main_process
+        True
     """
-    asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-    return PartialState(cpu=asked or not torch.accelerator.is_available(), timeout=PROCESS_TIMEOUT)
+    wants_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    return PartialState(cpu=wants_cpu or not torch.accelerator.is_available(), timeout=PROCESS_TIMEOUT)
 
 
 @contextmanager
 def tf32() -> Iterator[None]:
-    """Meanwhile, multiply float32 matrices in TF32 on GPUs that have it: several times faster, to ten bits."""
+    """Inside, multiply float32 matrices in TF32 on GPUs that have it: several times faster, to ten bits."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:

@@ -11,6 +11,10 @@ class ClassBalancedSampler(Sampler[int]):
 
     The k-th time that row r is drawn in an epoch it comes as `r + k * len(labels)`, so that `FaceDataset` can give each
     time an augmentation of its own.
+
+    Args:
+        labels: the class of each row, `(N,)`, from 0.
+        seed: of the draws.
     """
 
     def __init__(self, labels: np.ndarray, seed: int):

@@ -14,9 +14,17 @@ from fer_hf.models.classifier import load_classifier
 
 
 class Teacher:
-    """Logits `(B, C)` of a run or model for the student's `pixel_values`, in the student's order of labels.
+    """Logits of a trained model for the student's images, in the student's order of labels.
 
-    Raises `UserError`, beginning with `key`, when the teacher does not know all the student's labels.
+    Args:
+        name: a run, model folder or Hub id.
+        labels: the student's.
+        spec: what the student's `pixel_values` were normalised with.
+        device: where the teacher works.
+        key: the key of the recipe that names the teacher, for errors.
+
+    Raises:
+        UserError: the teacher does not know all the student's labels.
     """
 
     def __init__(self, name: str, labels: Sequence[str], spec: ImageSpec, device: torch.device, key: str):
@@ -31,6 +39,7 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, pixel_values: Tensor) -> Tensor:
+        """Float logits `(B, C)` of the student's `pixel_values` `(B, 3, H, W)`."""
         images = pixel_values * self.std + self.mean
         if images.shape[-2:] != self.spec.size:
             images = F.interpolate(images, self.spec.size, mode="bilinear", antialias=True)
