@@ -12,7 +12,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as PILImage
 
-from fer_hf.data import columns as hub
+from fer_hf.data.readers import hub
 from fer_hf.data.faces import load_faces
 from fer_hf.errors import FerError, UserError
 
