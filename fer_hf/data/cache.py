@@ -198,7 +198,9 @@ def _measure(images: Dataset, what: str, largest: float) -> tuple[bool, Shape]:
     shapes: set[Shape] = set()
     with ThreadPoolExecutor(THREADS) as pool:
         for batch in track(images.iter(BATCH), f"measuring {what} images", math.ceil(len(images) / BATCH)):
-            shapes.update(*pool.map(lambda part: {shape_of(image) for image in part}, _parts(batch["image"])))
+            shapes.update(*pool.map(_shapes_of, _parts(batch["image"])))
+    if not shapes:
+        return True, (3, 1, 1)
     channels, sizes = max(shape[0] for shape in shapes), {shape[1:] for shape in shapes}
     if len(sizes) > 1:
         edge = int(min(largest, max(map(max, sizes))))
@@ -206,6 +208,15 @@ def _measure(images: Dataset, what: str, largest: float) -> tuple[bool, Shape]:
     height, width = sizes.pop()
     scale = min(1.0, largest / min(height, width))
     return scale == 1, (channels, round(height * scale), round(width * scale))
+
+
+def _shapes_of(images: list[Any]) -> set[Shape]:
+    """Of the images that can be read."""
+    shapes = set()
+    for image in images:
+        with suppress(ValueError):
+            shapes.add(shape_of(image))
+    return shapes
 
 
 class _Pass:

@@ -15,6 +15,7 @@ from PIL import Image
 from fer_hf.collect import detect
 from fer_hf.collect.crops import Limits, crop_face, extract, quality, reject_reasons
 from fer_hf.collect.detect import Detector, Face
+from fer_hf.data.decode import decode
 from fer_hf.data.faces import load_faces
 from fer_hf.data.readers.toy import draw_face
 from fer_hf.errors import UserError
@@ -249,7 +250,9 @@ def test_what_is_written(tmp_path: Path) -> None:
     assert (second["x"], second["yaw"], second["roll"]) == ("64.2", "", "")
     for (photograph, number), file in files.items():
         crop = np.asarray(Image.open(out / "faces" / file).convert("RGB"), float)
-        expected = crop_face(read_photograph(photographs / photograph), two.find(ok)[int(number) - 1], 40).astype(float)
+        expected = crop_face(
+            np.asarray(decode(photographs / photograph).convert("RGB")), two.find(ok)[int(number) - 1], 40
+        ).astype(float)
         assert np.abs(crop - expected).mean() < (20 if file.endswith("jpg") else 0.01), file
 
     rejects = {(row["photograph"], row["face"]): row["reasons"] for row in rows(out / "rejects.csv")}
@@ -271,7 +274,7 @@ def test_only_the_largest_face_by_default(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_huge_photographs_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 10_000)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
     save(tmp_path / "in" / "large.png")
     save(tmp_path / "in" / "small.png", noise(99, 99))
     done = extract(tmp_path / "in", tmp_path / "out", known())
