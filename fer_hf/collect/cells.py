@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fer_hf.collect.crops import Limits, quality, read_photograph, reject_reasons
+from fer_hf.collect.crops import Limits, quality, reject_reasons
 from fer_hf.collect.detect import Detector
 from fer_hf.collect.generate import read_records
 from fer_hf.collect.grid import find_grid
 from fer_hf.collect.sheet import contact_sheet
 from fer_hf.console import track
+from fer_hf.data.decode import decode
 from fer_hf.data.readers.folder import walk
 from fer_hf.emotions import LabelError, canonical
 from fer_hf.errors import UserError
@@ -46,7 +47,7 @@ def slice_pictures(source: Path, output: Path, check: Check, emotion: str | None
     rows, surprises, without_grid = list[dict[str, Any]](), list[str](), list[list[Any]]()
     for about in track(pictures, "slicing pictures"):
         try:
-            picture = read_photograph(Path(file_below(source, about["file"])))
+            picture = np.asarray(decode(file_below(source, about["file"])).convert("RGB"))
             grid = find_grid(picture)
         except ValueError as error:
             without_grid.append([about["id"], str(error)])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from fer_hf.collect.detect import Detector, Face, opencv, upright
 from fer_hf.console import track
@@ -163,7 +163,7 @@ def extract(
         try:
             if name != "/".join(parts):
                 raise ValueError("the file name is not valid UTF-8")
-            image = read_photograph(source.joinpath(*parts))
+            image = np.asarray(decode(source.joinpath(*parts)).convert("RGB"))
         except ValueError as error:
             rejected.append((name, None, [f"unreadable: {error}"]))
             continue
@@ -185,16 +185,6 @@ def extract(
     by_reason = Counter(reason.split(":")[0] for *_, reasons in rejected for reason in reasons)
     done = {"photographs": len(photographs), "faces": scored, "kept": len(kept), "links": links}
     return done | {"rejected": dict(by_reason.most_common())}
-
-
-def read_photograph(path: Path) -> np.ndarray:
-    """RGB `(H, W, 3)`, uint8, upright as its EXIF says. Raises `ValueError` that says why it cannot be read."""
-    picture = decode({"path": str(path), "bytes": None})
-    try:
-        ImageOps.exif_transpose(picture, in_place=True)  # a copy of a large photograph has hundreds of MB
-        return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
-    except Exception as error:  # damaged EXIF, of which Pillow raises many kinds
-        raise ValueError(str(error) or type(error).__name__) from error
 
 
 def _yaw(face: Face) -> float:

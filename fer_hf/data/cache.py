@@ -13,7 +13,7 @@ import math
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -76,32 +76,28 @@ class Checked:
         images: those that can be read, undecoded, with their ids.
         what: what they are called in the terminal.
         bad: why each of the others cannot be read, by id.
-        key: the fingerprint of `images`.
         shape: the common shape of `images`; None where their sizes differ.
+        array: the pixels, once they are asked for.
     """
 
     images: Dataset
     what: str
     bad: dict[str, str]
-    key: str
     shape: Shape | None
     array: Array | None = None
 
     def pixels(self) -> Array | None:
         """The images as uint8 `(N, C, H, W)`; None where sizes differ, and where there are too many bytes to keep."""
         if self.array is None and self.shape and len(self.images) * math.prod(self.shape) <= KEPT_AT_MOST:
-            try:
-                self.array = _array(self.images, _path(self.key), self.shape, self.what)
-            except OSError as error:
-                _warn_of_no_room(self.what, error)
+            self.array = decoded(self.images, self.what, shape=self.shape)
         return self.array
 
 
 def check(data: Dataset, what: str, keep: bool = True) -> Checked:
     """Decode every image of a split once, in threads, and keep the pixels where all images have one size.
 
-    What was found is remembered in the cache of `datasets`. Images that could not be read are tried again: the rights
-    of a file, the disk or Pillow may have been mended since.
+    What the check finds is remembered in the cache of `datasets`. Images that could not be read are tried again: the
+    rights of a file, the disk or Pillow may have been mended since.
 
     Args:
         data: a split with the columns `id` and `image`.
@@ -110,87 +106,46 @@ def check(data: Dataset, what: str, keep: bool = True) -> Checked:
     """
     images = undecoded(data)
     key = fingerprint(images)
-    if checked := _remembered(images, what, key):
-        return checked
-    shape = _first_shape(images)
-    size = len(images) * math.prod(shape)
-    passed = _Pass(images, shape, f"checking {what} images")
-    if not keep or size > KEPT_AT_MOST:
-        for _ in passed:
-            pass
-        checked = passed.result(what, key)
-    elif size <= KEPT_IN_MEMORY:
-        batches = list(passed)
-        checked = passed.result(what, key)
-        if passed.alike and batches:
-            checked.array = np.concatenate(batches)
-    else:
-        checked = _check_into_file(passed, what, key)
+    report = folder().with_name("fer_hf_checked") / f"{key}.json"
+    with suppress(OSError, ValueError, LookupError, TypeError):  # no report, or none that can be read
+        remembered = json.loads(report.read_text(encoding="utf-8"))
+        again = _Pass(_rows(images, remembered["bad"], True), (1, 1, 1), f"checking {what} images")
+        again.finish()
+        if again.bad.keys() == remembered["bad"].keys():
+            shape = remembered["shape"] and tuple(remembered["shape"])
+            return Checked(_rows(images, again.bad, False), what, again.bad, shape)
+    passed, array = _Pass(images, _first_shape(images), f"checking {what} images"), None
+    if keep and passed.size <= KEPT_AT_MOST:
+        with suppress(OSError):  # no room: whoever needs the pixels says so
+            array = _keep(passed, _path(key), what)
+    passed.finish()
+    bad = dict(sorted(passed.bad.items()))
     with suppress(OSError):  # a cache that cannot be written is no reason to stop
-        file = _report(key)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps({"bad": checked.bad, "key": checked.key, "shape": checked.shape}))
-    return checked
+        report.parent.mkdir(parents=True, exist_ok=True)
+        write_text(report, json.dumps({"bad": bad, "shape": passed.common_shape()}))
+    return Checked(_rows(images, bad, False), what, bad, passed.common_shape(), array)
 
 
-def _check_into_file(passed: "_Pass", what: str, key: str) -> Checked:
-    """Check, and write what is decoded to a file; without room for it, check alone."""
-    try:
-        folder().mkdir(parents=True, exist_ok=True)
-        with FileLock(_path(key).with_suffix(".lock")):
-            if checked := _remembered(passed.images, what, key):  # another process was faster
-                return checked
-            _require_room(len(passed.images) * math.prod(passed.shape))
-            with _Writer(_path(key), passed.shape) as writer:
-                for batch in passed:
-                    if passed.alike:
-                        writer.add(batch)
-                checked = passed.result(what, key)
-                if passed.alike:
-                    writer.finish(_path(checked.key))
-                    _tell(what, writer.size)
-    except OSError:
-        for _ in passed:
-            pass
-        checked = passed.result(what, key)
-    return checked
-
-
-def _report(key: str) -> Path:
-    return folder().with_name("fer_hf_checked") / f"{key}.json"
-
-
-def _remembered(images: Dataset, what: str, key: str) -> Checked | None:
-    """What an earlier check has found, when all of it still holds."""
-    try:
-        report = json.loads(_report(key).read_text(encoding="utf-8"))
-        shape, failed = report["shape"] and tuple(report["shape"]), report["bad"]
-        good, bad = images, dict[str, str]()
-        if failed:
-            again = _Pass(_rows(images, failed, True), (1, 1, 1), f"checking {what} images")
-            list(again)
-            good, bad = _rows(images, failed, False), again.bad
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    return Checked(good, what, bad, report["key"], shape) if bad.keys() == failed.keys() else None
-
-
-def _rows(images: Dataset, ids: dict[str, str], wanted: bool) -> Dataset:
-    return images.select([row for row, name in enumerate(images["id"][:]) if (name in ids) == wanted])
+def _rows(images: Dataset, ids: Container[str], wanted: bool) -> Dataset:
+    """The rows whose id is among `ids`, or those whose id is not."""
+    rows = [row for row, name in enumerate(images["id"][:]) if (name in ids) == wanted]
+    return images if len(rows) == len(images) else images.select(rows)
 
 
 def _first_shape(images: Dataset) -> Shape:
     """The shape of the first image that can be read."""
-    for image in images.select_columns("image"):
+    for row in images:
         with suppress(ValueError):
-            return to_array(decode(image["image"])).shape  # type: ignore[return-value]
+            return to_array(decode(row["image"])).shape  # type: ignore[return-value]
     return 3, 1, 1
 
 
 # --- the arrays
 
 
-def decoded(data: Dataset, what: str, largest: float = math.inf, pixels: Array | None = None) -> Array | None:
+def decoded(
+    data: Dataset, what: str, largest: float = math.inf, pixels: Array | None = None, shape: Shape | None = None
+) -> Array | None:
     """The images of a split as one array, of a size that is enough for training.
 
     Images of one size keep it, unless their shorter edge is above `largest`: then they are shrunk to that. Images of
@@ -202,6 +157,7 @@ def decoded(data: Dataset, what: str, largest: float = math.inf, pixels: Array |
         what: what its images are called in the terminal.
         largest: pixels of the shorter edge that are enough.
         pixels: what `Faces.pixels` returns for the split, taken where it is no larger than needed.
+        shape: channels, height and width of all images, where they are known.
 
     Returns:
         uint8 `(N, C, H, W)`, C being 1 where all images are grey. None, and a warning, when the disk has no room for
@@ -218,44 +174,22 @@ def decoded(data: Dataset, what: str, largest: float = math.inf, pixels: Array |
         return array
     if (array := _open(_path(key, largest))) is not None:
         return array
-    unchanged, shape = _measure(images, what, largest)
+    unchanged, shape = (True, shape) if shape else _measure(images, what, largest)
     if not unchanged and math.isinf(largest):
         return None
+    passed = _Pass(images, shape, f"decoding {what} images", resize=True)
     try:
-        return _array(images, _path(key) if unchanged else _path(key, largest), shape, what)
+        array = _keep(passed, _path(key) if unchanged else _path(key, largest), what)
     except OSError as error:
         if not unchanged:  # a run that is resumed with more room would see other ones
             raise UserError(
                 f"Shrunk {what} images cannot be kept in {folder()}: {error}. Make room, or set HF_DATASETS_CACHE to a "
                 "folder with more."
             ) from error
-        _warn_of_no_room(what, error)
-        return None
-
-
-def _array(images: Dataset, path: Path, shape: Shape, what: str) -> Array:
-    """The array in the file `path`, which is written first where there is none; a small one is made in memory.
-
-    Raises `OSError` when the disk has no room, and `UserError` for an image that cannot be read.
-    """
-    passed = _Pass(images, shape, f"decoding {what} images", resize=True)
-    size = len(images) * math.prod(shape)
-    if size <= KEPT_IN_MEMORY:
-        return np.concatenate([batch for batch in passed if passed.all_good(what)])
-    folder().mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if (array := _open(path)) is not None:
-            return array
-        _require_room(size)
-        with _Writer(path, shape) as writer:
-            for batch in passed:
-                passed.all_good(what)
-                writer.add(batch)
-            writer.finish(path)
-    _tell(what, size)
-    array = _open(path)
-    if array is None:
-        raise OSError(f"{path} was written, and cannot be read")
+        message = "  Decoded %s images cannot be kept in %s: %s. So they are decoded anew each time."
+        logger.warning(message, what, folder(), error)
+    for name, reason in passed.bad.items():
+        raise UserError(f"The {what} image {name} can no longer be read: {reason}")
     return array
 
 
@@ -264,7 +198,9 @@ def _measure(images: Dataset, what: str, largest: float) -> tuple[bool, Shape]:
     shapes: set[Shape] = set()
     with ThreadPoolExecutor(THREADS) as pool:
         for batch in track(images.iter(BATCH), f"measuring {what} images", math.ceil(len(images) / BATCH)):
-            shapes.update(*pool.map(lambda part: {shape_of(image) for image in part}, _parts(batch["image"])))
+            shapes.update(*pool.map(_shapes_of, _parts(batch["image"])))
+    if not shapes:
+        return True, (3, 1, 1)
     channels, sizes = max(shape[0] for shape in shapes), {shape[1:] for shape in shapes}
     if len(sizes) > 1:
         edge = int(min(largest, max(map(max, sizes))))
@@ -274,68 +210,74 @@ def _measure(images: Dataset, what: str, largest: float) -> tuple[bool, Shape]:
     return scale == 1, (channels, round(height * scale), round(width * scale))
 
 
-class _Pass:
-    """One pass over all images of a split, as batches `(n, C, H, W)` of those that can be read.
+def _shapes_of(images: list[Any]) -> set[Shape]:
+    """Of the images that can be read."""
+    shapes = set()
+    for image in images:
+        with suppress(ValueError):
+            shapes.add(shape_of(image))
+    return shapes
 
-    With `resize`, every image is brought to `shape`; otherwise images of another shape are left out of the batches,
-    and `alike` is False from then on. `bad` has the reason for each image that cannot be read, by id.
+
+class _Pass:
+    """One pass over all images of a split.
+
+    With `resize`, every image is brought to `shape`. `bad` has the reason for each image that cannot be read, by id;
+    `shapes` has the shapes of the others.
     """
 
     def __init__(self, images: Dataset, shape: Shape, title: str, resize: bool = False):
         self.images, self.shape, self.title, self.resize = images, shape, title, resize
+        self.size = len(images) * math.prod(shape)
         self.bad: dict[str, str] = {}
         self.shapes: set[Shape] = set()
+        self.done = False
 
-    def __iter__(self) -> Iterator[Array]:
-        self.bad, self.shapes = {}, set()
+    def batches(self) -> Iterator[Array]:
+        """Pixels `(n, C, H, W)` of all images, up to the first that cannot be read or has another size."""
         rows = max(1, min(BATCH, AT_ONCE // math.prod(self.shape)))
+        whole = True
         # To decode a small image is mostly Python, for which threads wait for one another.
         with ThreadPoolExecutor(THREADS if self.shape[1] * self.shape[2] > 128 * 128 else 1) as pool:
             for batch in track(self.images.iter(rows), self.title, math.ceil(len(self.images) / rows)):
                 array = np.empty((len(batch["id"]), *self.shape), np.uint8)
-                counts = list(pool.map(self._fill, _parts(array), _parts(batch["id"]), _parts(batch["image"])))
-                filled = [part[:count] for part, count in zip(_parts(array), counts, strict=True)]
-                yield array if sum(counts) == len(array) else np.concatenate(filled)
+                whole &= all(pool.map(self._fill, _parts(array), _parts(batch["id"]), _parts(batch["image"])))
+                if whole:
+                    yield array
+        self.done = True
 
-    def _fill(self, target: Array, names: list[str], images: list[Any]) -> int:
-        """Decode images into the first rows of `target`; how many rows that were."""
-        count, (channels, height, width) = 0, self.shape
-        for name, image in zip(names, images, strict=True):
+    def finish(self) -> None:
+        """Look at all images, if that is not done."""
+        if not self.done:
+            for _ in self.batches():
+                pass
+
+    def common_shape(self) -> Shape | None:
+        """The shape of all images, grey ones counting as coloured among those; None where sizes differ."""
+        sizes = {shape[1:] for shape in self.shapes}
+        return (max(shape[0] for shape in self.shapes), *sizes.pop()) if len(sizes) == 1 else None
+
+    def _fill(self, target: Array, names: list[str], images: list[Any]) -> bool:
+        """Decode images into `target`; whether that could be done with all of them."""
+        channels, *size = self.shape
+        whole = True
+        for pixels, name, image in zip(target, names, images, strict=True):
             try:
                 picture = decode(image)
             except ValueError as error:
-                self.bad[name] = str(error)
+                self.bad[name], whole = str(error), False
                 continue
             shape = (1 if picture.mode == "L" else 3, picture.height, picture.width)
+            self.shapes.add(shape)
             if shape != self.shape:
-                self.shapes.add(shape)
-                if not self.resize and (shape[1:] != (height, width) or channels == 1):
+                if not self.resize and (channels == 1 or [*shape[1:]] != size):
+                    whole = False
                     continue
                 picture = picture.convert("L" if channels == 1 else "RGB")
-                if picture.size != (width, height):
-                    picture = picture.resize((width, height), PIL.Image.Resampling.BICUBIC)
-            target[count] = to_array(picture)
-            count += 1
-        return count
-
-    @property
-    def alike(self) -> bool:
-        """Whether all images so far have the shape, grey ones counting as coloured where others are."""
-        return all(shape[1:] == self.shape[1:] and self.shape[0] == 3 for shape in self.shapes)
-
-    def all_good(self, what: str) -> bool:
-        """True. Raises `UserError` that names an image which cannot be read."""
-        for name, reason in self.bad.items():
-            raise UserError(f"The {what} image {name} can no longer be read: {reason}")
-        return True
-
-    def result(self, what: str, key: str) -> Checked:
-        """What the pass has found; `key` is the fingerprint of all its images."""
-        bad = dict(sorted(self.bad.items()))
-        good = _rows(self.images, bad, False) if bad else self.images
-        sizes = {shape[1:] for shape in (*self.shapes, self.shape)}
-        shape = (max(shape[0] for shape in (*self.shapes, self.shape)), *self.shape[1:]) if len(sizes) == 1 else None
-        return Checked(good, what, bad, fingerprint(good) if bad else key, shape)
+                if [*shape[1:]] != size:
+                    picture = picture.resize(size[::-1], PIL.Image.Resampling.BICUBIC)
+            pixels[:] = to_array(picture)
+        return whole
 
 
 def _parts(column: Any) -> list[Any]:
@@ -362,53 +304,43 @@ def _open(path: Path) -> Array | None:
         return array if zlib.crc32(array.data) == int.from_bytes(file.read(4)) else None
 
 
-class _Writer:
-    """A .npy file that grows by batches, with its checksum behind it. Use it as a context; raises `OSError`."""
+def _keep(passed: _Pass, path: Path, what: str) -> Array | None:
+    """The array of all images: of the file `path`, which is written where there is none, or small, in memory.
 
-    def __init__(self, path: Path, shape: Shape):
-        self.aside, self.shape = path.with_suffix(".part"), shape
-        self.rows = self.size = self.checksum = 0
-
-    def __enter__(self) -> "_Writer":
-        self.file = open(self.aside, "wb")
-        self._header()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-        self.aside.unlink(missing_ok=True)
-
-    def add(self, batch: Array) -> None:
-        self.checksum = zlib.crc32(batch.data, self.checksum)
-        self.file.write(batch.data)
-        self.rows, self.size = self.rows + len(batch), self.size + batch.nbytes
-
-    def finish(self, path: Path) -> None:
-        """Give the file its name."""
-        self.file.write(self.checksum.to_bytes(4))
-        self.file.seek(0)
-        self._header()  # as long as before: NumPy leaves room for the number of rows to grow
-        self.file.close()
-        move_into_place(self.aside, path)
-
-    def _header(self) -> None:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (self.rows, *self.shape)}
-        np.lib.format.write_array_header_1_0(self.file, header)  # type: ignore[arg-type]
+    None when images cannot be read or differ in size. Raises `OSError` when the disk has no room.
+    """
+    if passed.size <= KEPT_IN_MEMORY:
+        batches = list(passed.batches())
+        return np.concatenate(batches) if sum(map(len, batches)) == len(passed.images) > 0 else None
+    folder().mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if (array := _open(path)) is not None:  # another process was faster
+            return array
+        if passed.size > (free := shutil.disk_usage(folder()).free) / 2:
+            raise OSError(f"it would take {passed.size / 1e9:.1f} of {free / 1e9:.1f} free GB")
+        if not _write(path, passed):
+            return None
+    logger.info("  %s images decoded: %.0f MB in %s", what, passed.size / 1e6, folder())
+    return _open(path)
 
 
-def _require_room(size: int) -> None:
-    if size > (free := shutil.disk_usage(folder()).free) / 2:
-        raise OSError(f"it would take {size / 1e9:.1f} of {free / 1e9:.1f} free GB")
-
-
-def _tell(what: str, size: int) -> None:
-    logger.info("  %s images decoded: %.0f MB in %s", what, size / 1e6, folder())
-
-
-def _warn_of_no_room(what: str, error: OSError) -> None:
-    logger.warning(
-        "  Decoded %s images cannot be kept in %s: %s. So they are decoded anew in each epoch.", what, folder(), error
-    )
+def _write(path: Path, passed: _Pass) -> bool:
+    """A .npy file with its checksum behind it, under its name only when it is whole; whether it is."""
+    aside = path.with_suffix(".part")  # one that a killed process left behind is written over
+    checksum = rows = 0
+    try:
+        with open(aside, "wb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": (len(passed.images), *passed.shape)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for batch in passed.batches():
+                checksum, rows = zlib.crc32(batch.data, checksum), rows + len(batch)
+                file.write(batch.data)
+            file.write(checksum.to_bytes(4))
+        if rows == len(passed.images):
+            move_into_place(aside, path)
+        return rows == len(passed.images)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _stat(image: dict[str, Any] | None) -> str:

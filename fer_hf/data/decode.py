@@ -70,8 +70,7 @@ def decode_as_stored(image: Encoded) -> PIL.Image.Image:
                 picture.load()
                 deepest: Any = picture.getextrema()[1] if picture.mode[0] in "IF" else 0
                 if deepest <= 255 and picture.mode != "F":
-                    turn = TURNS.get(_orientation(picture))
-                    return picture if turn is None else picture.transpose(turn)
+                    return _upright(picture)
                 raise ValueError(f"its mode is {picture.mode}, of more than 8 bits, which Pillow would cut off")
             reason = f"{picture.width} x {picture.height} pixels are more than Pillow holds to be safe"
     except PIL.UnidentifiedImageError:
@@ -129,6 +128,17 @@ def _open(image: Encoded) -> PIL.Image.Image:
     if not image and not isinstance(image, bytes):
         raise ValueError("there is no image")
     return PIL.Image.open(io.BytesIO(image) if isinstance(image, bytes) else image)  # type: ignore[arg-type]
+
+
+def _upright(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """The picture, turned, and without the tag that said so: a picture that is decoded again is not turned again."""
+    turn = TURNS.get(_orientation(picture))
+    if turn is None:
+        return picture
+    turned = picture.transpose(turn)
+    for name in ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"):
+        turned.info.pop(name, None)
+    return turned
 
 
 def _orientation(picture: PIL.Image.Image) -> Any:

@@ -167,8 +167,10 @@ def load_faces(
     """
     data = _settings(source, settings)
     entries = [Weighted(source=entry) if isinstance(entry, str) else entry for entry in _listed(data.source)]
+    names = _label_names(data.label_set if isinstance(source, Data) else label_set)
     sources = [read(entry.source, data) for entry in entries]
-    names = _label_names(data.label_set if isinstance(source, Data) else label_set, sources)
+    known = {emotion for part in sources for emotion in part.emotions}
+    names = names or tuple(emotion for emotion in EMOTIONS if emotion in known)
     listed = read_exclude(data.exclude) if data.exclude else set()
     for part, prefix in zip(sources, prefixes(sources), strict=True):
         part.align(names)
@@ -192,7 +194,6 @@ def load_faces(
     where = " + ".join(part.where for part in sources)
     if purpose != "inspection" and "train" in splits:
         splits["train"], made = thin_out(splits["train"], data.mixture, data.fraction, data.per_class, data.split_seed)
-        known = {emotion for part in sources for emotion in part.emotions}
         notes += made + _check_classes(splits, names, known, where)
     elif purpose != "training":
         splits = {split: rows for split, rows in splits.items() if len(rows)}
@@ -241,12 +242,9 @@ def _listed(source: Any) -> list[Any]:
     return [source] if isinstance(source, str) else source
 
 
-def _label_names(label_set: str | Sequence[str] | None, sources: list[Source]) -> tuple[str, ...]:
-    if label_set is None:
-        known = {emotion for part in sources for emotion in part.emotions}
-        return tuple(emotion for emotion in EMOTIONS if emotion in known)
+def _label_names(label_set: str | Sequence[str] | None) -> tuple[str, ...]:
     try:
-        return label_names(label_set)
+        return () if label_set is None else label_names(label_set)
     except LabelError as error:
         raise UserError(f"data.label_set: {error}") from error
 

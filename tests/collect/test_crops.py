@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from fer_hf.collect import detect
-from fer_hf.collect.crops import Limits, crop_face, extract, quality, read_photograph, reject_reasons
+from fer_hf.collect.crops import Limits, crop_face, extract, quality, reject_reasons
 from fer_hf.collect.detect import Detector, Face
-from fer_hf.data import check
+from fer_hf.data.decode import decode
 from fer_hf.data.faces import load_faces
 from fer_hf.data.readers.toy import draw_face
 from fer_hf.errors import UserError
@@ -250,7 +250,9 @@ def test_what_is_written(tmp_path: Path) -> None:
     assert (second["x"], second["yaw"], second["roll"]) == ("64.2", "", "")
     for (photograph, number), file in files.items():
         crop = np.asarray(Image.open(out / "faces" / file).convert("RGB"), float)
-        expected = crop_face(read_photograph(photographs / photograph), two.find(ok)[int(number) - 1], 40).astype(float)
+        expected = crop_face(
+            np.asarray(decode(photographs / photograph).convert("RGB")), two.find(ok)[int(number) - 1], 40
+        ).astype(float)
         assert np.abs(crop - expected).mean() < (20 if file.endswith("jpg") else 0.01), file
 
     rejects = {(row["photograph"], row["face"]): row["reasons"] for row in rows(out / "rejects.csv")}
@@ -270,27 +272,9 @@ def test_only_the_largest_face_by_default(tmp_path: Path) -> None:
     assert (row["face"], row["width"]) == ("1", "80")
 
 
-def test_photographs_lie_as_their_exif_says(tmp_path: Path) -> None:
-    image = np.zeros((60, 100, 3), np.uint8)
-    image[:, 70:] = (255, 0, 0)  # the right end is red: turned by 90 degrees it is the lower end
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    for name in ("a.jpg", "a.png", "a.webp", "a.tif"):
-        read = read_photograph(save(tmp_path / name, image, exif=exif))
-        assert read.shape == (100, 60, 3), name
-        assert read[90, 30, 0] > 200, name
-        assert read[10, 30, 0] < 50, name
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16"])
-def test_any_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
-    Image.new(mode, (20, 30)).save(tmp_path / "a.tif")
-    assert read_photograph(tmp_path / "a.tif").shape == (30, 20, 3)
-
-
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_huge_photographs_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check.PIL.Image, "MAX_IMAGE_PIXELS", 10_000)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
     save(tmp_path / "in" / "large.png")
     save(tmp_path / "in" / "small.png", noise(99, 99))
     done = extract(tmp_path / "in", tmp_path / "out", known())

@@ -199,7 +199,7 @@ import json, sys
 from dataclasses import asdict
 import numpy as np
 from PIL import Image
-from fer_hf.data import crops, detect
+from fer_hf.collect import crops, detect
 
 detect.REVISION, detect.SHA256, photograph, crop = sys.argv[1:]
 image = np.asarray(Image.open(photograph))

@@ -8,10 +8,11 @@ import PIL.Image
 import pytest
 from PIL import Image
 
-from fer_hf.data.check import unreadable
+from fer_hf.data.cache import check
 from fer_hf.data.faces import load_faces
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.errors import UserError
+from fer_hf.runs.records import plain
 
 
 def fill(
@@ -31,7 +32,7 @@ def test_describe_is_plain_json_without_machine_paths(tmp_path: Path) -> None:
     (root / "train" / "Happy" / "0.png").write_bytes(b"no image")
     Image.new("L", (8, 8)).save(root / "loose.png")
     faces = load_faces(f"folder:{root}", "fer7", on_bad_image="skip")
-    described = faces.describe()
+    described = plain(faces.describe())
     assert json.loads(json.dumps(described)) == described
     assert str(tmp_path) not in json.dumps(described)
     zeros = dict.fromkeys(LABEL_SETS["fer7"], 0)
@@ -121,7 +122,7 @@ def test_the_same_name_in_two_splits(tmp_path: Path) -> None:
     data = load_faces(f"folder:{tmp_path}").splits
     same = {split: data[split].remove_columns("id").add_column("id", list("abcdefgh")) for split in ("train", "test")}
     Path(tmp_path / "test" / "happy" / "1.png").write_bytes(b"")
-    assert {split: list(found) for split, found in unreadable(same).items()} == {"test": ["b"]}
+    assert {split: list(check(data, split).bad) for split, data in same.items()} == {"train": [], "test": ["b"]}
 
 
 def test_decompression_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,10 +138,10 @@ def test_toy() -> None:
     assert any("drawings" in note for note in faces.notes)
     assert any("no images of contempt" in note for note in faces.notes)
     assert faces.splits["train"].column_names == ["image", "label", "id"]
-    train = faces.describe()["splits"]["train"]
-    assert train["images"] == sum(train["per_class"].values())
-    assert train["per_class"]["contempt"] == 0
-    assert all(count > 0 for name, count in train["per_class"].items() if name != "contempt")
+    train = faces.describe().splits["train"]
+    assert train.images == sum(train.per_class.values())
+    assert train.per_class["contempt"] == 0
+    assert all(count > 0 for name, count in train.per_class.items() if name != "contempt")
 
 
 def test_unknown_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

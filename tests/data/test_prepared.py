@@ -14,10 +14,11 @@ from PIL import Image as PILImage
 
 from fer_hf.data import prepared
 from fer_hf.data.faces import Faces, load_faces
-from fer_hf.data.prepared import save
+from fer_hf.data.prepared import columns, save
 from fer_hf.data.readers import fer2013
 from fer_hf.data.source import looks_like
 from fer_hf.errors import FerError, UserError
+from fer_hf.report.dataset_card import dataset_card
 
 NAMES = ("angry", "happy", "sad")
 EMPTY = {"gender": None, "valence": None}
@@ -116,7 +117,7 @@ def test_soft_labels_of_some_and_the_source_of_all_are_kept(faces: Faces, tmp_pa
 
 def test_images_that_are_bytes_and_shards(faces: Faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepared, "SHARD_BYTES", 5000)
-    monkeypatch.setattr(prepared, "BATCH", 3)
+    monkeypatch.setattr(prepared, "ROW_GROUP", 3)
     images = []
     for seed in range(30):
         buffer = io.BytesIO()
@@ -131,7 +132,7 @@ def test_images_that_are_bytes_and_shards(faces: Faces, tmp_path: Path, monkeypa
     assert [file.name for file in files] == [
         f"train-{number:05}-of-{len(files):05}.parquet" for number in range(len(files))
     ]
-    assert all(pq.read_table(file).nbytes <= 5000 for file in files)
+    assert {pq.read_table(file).num_rows for file in files} == {30 // len(files)}  # as even as they can be
     loaded = load_dataset(str(tmp_path / "saved"))["train"]
     assert loaded["id"][:] == [f"i{row}" for row in range(29, -1, -1)]
     assert [row["bytes"] for row in plain(loaded)] == [image["bytes"] for image in reversed(images)]
@@ -166,7 +167,8 @@ def test_the_card(faces: Faces, tmp_path: Path) -> None:
         notes=["A <b>note</b>\nfor *all*."],
         dropped={"disgust": 1200, "fear": 0},
     )
-    save(found, tmp_path / "saved", 'Faces: "mine" #1\n---')
+    card = dataset_card(found.describe(), 'Faces: "mine" #1\n---', columns(found))
+    save(found, tmp_path / "saved", card)
     card = (tmp_path / "saved" / "README.md").read_text(encoding="utf-8")
     _, head, body = card.split("---\n", 2)
     assert yaml.safe_load(head) == {
@@ -207,7 +209,7 @@ def test_the_card(faces: Faces, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("given", "head"), [("cc-by-4.0", "license: cc-by-4.0\n"), (None, "task_categories:\n")])
 def test_a_licence_that_the_hub_has_an_id_for_and_none(faces: Faces, given: str | None, head: str) -> None:
-    card = prepared.card_text(replace(faces, source="toy", license=given), "Faces")
+    card = dataset_card(replace(faces, source="toy", license=given).describe(), "Faces", {})
     assert card.startswith(f"---\n{head}")
     assert "license_name" not in card
     assert ("The licence of the source is not known." in card) == (given is None)

@@ -2,12 +2,16 @@
 
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fer_hf.data import load_faces
+from fer_hf.data.columns import make_split
+from fer_hf.data.readers import Raw
+from fer_hf.data.source import READERS
 from fer_hf.errors import UserError
 
 
@@ -114,17 +118,13 @@ def test_without_a_label_set_all_emotions_that_there_are(two: list[str]) -> None
 
 def test_soft_labels_follow_the_label_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What went to an emotion outside the label set is shared out among the others."""
-    from fer_hf.data import source as sources
-    from fer_hf.data.columns import make_split
-    from fer_hf.data.readers import Raw
-
     folder = fill(tmp_path / "pixels", {"any": 3})
     pixels = [file.read_bytes() for file in sorted(folder.glob("any/*"))]
     soft = [[0.5, 0.25, 0.25], [0.0, 1.0, 0.0], [0.2, 0.0, 0.8]]
     split = make_split(("sadness", "contempt", "happiness"), pixels, [0, 1, 2], list("abc"), soft_label=soft)
     raw = Raw({"train": split}, "made up")
-    monkeypatch.setattr(sources, "read", lambda *_: ("folder", raw))
-    faces = load_faces("made:up", ["happy", "sad"], purpose="inspection")
+    monkeypatch.setitem(READERS, "toy", SimpleNamespace(OPTIONS=(), read=lambda place: raw))
+    faces = load_faces("toy", ["happy", "sad"], purpose="inspection")
     assert faces.dropped["contempt"] == 1
     np.testing.assert_allclose(faces.splits["train"]["soft_label"][:], [[1 / 3, 2 / 3], [0.8, 0.2]], rtol=1e-6)
     assert faces.splits["train"]["label"][:] == [1, 0]

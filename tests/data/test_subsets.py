@@ -96,7 +96,7 @@ def test_fraction_and_per_class_keep_class_shares_and_order() -> None:
 
 def test_splits_by_person() -> None:
     train = people({"happy": (60, 60), "sad": (40, 40), "fear": (20, 20)}, subjects=31)
-    splits, notes = add_missing({"train": train}, 0.1, 0.2, seed=0)
+    splits, notes = add_missing({"train": train}, {"validation": 0.1, "test": 0.2}, seed=0)
     seen = {split: set(data["subject"][:]) for split, data in splits.items()}
     assert not seen["train"] & seen["validation"] | seen["train"] & seen["test"] | seen["validation"] & seen["test"]
     assert sum(map(len, splits.values())) == len(train)
@@ -106,7 +106,7 @@ def test_splits_by_person() -> None:
         shares = np.bincount(splits[split]["label"][:], minlength=3) / len(splits[split])
         np.testing.assert_allclose(shares, [0.5, 1 / 3, 1 / 6], atol=0.08)
     assert all("No person stands in two of the splits made." in note for note in notes)
-    again, _ = add_missing({"train": train}, 0.1, 0.2, seed=0)
+    again, _ = add_missing({"train": train}, {"validation": 0.1, "test": 0.2}, seed=0)
     assert {split: data["id"][:] for split, data in again.items()} == {
         split: data["id"][:] for split, data in splits.items()
     }
@@ -131,7 +131,7 @@ def test_exclude_lists_are_checked(tmp_path: Path) -> None:
 def test_splits_by_person_of_few_images() -> None:
     """Fewer images of each class than the fraction asks folds for."""
     train = people(dict.fromkeys(NAMES, (3, 2)), subjects=15)
-    splits, _ = add_missing({"train": train}, 0.1, 0.1, seed=0)
+    splits, _ = add_missing({"train": train}, {"validation": 0.1, "test": 0.1}, seed=0)
     assert sum(map(len, splits.values())) == len(train)
     assert all(len(data) for data in splits.values())
 

@@ -8,6 +8,7 @@ How hard it is (seed 0, default counts): logistic regression on the pixels gets 
 small convolutional network from random weights gets more than nine in ten.
 """
 
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -303,6 +304,7 @@ def load(seed: int = 0, train: int = 300, validation: int = 60, test: int = 100,
     return DatasetDict({split: _split(split, seed, count, size) for split, count in counts.items()})
 
 
+@lru_cache(6)  # drawing takes seconds, and a split never changes
 def _split(split: str, seed: int, count: int, size: int) -> Dataset:
     keys = [(label, index) for index in range(count) for label in range(len(LABELS))]
     images = []

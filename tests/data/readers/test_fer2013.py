@@ -188,7 +188,7 @@ def test_not_fer2013(tmp_path: Path) -> None:
 @pytest.mark.skipif("FER_HF_DATA" not in os.environ, reason="FER_HF_DATA names no folder that holds fer2013/")
 def test_real_fer2013() -> None:
     faces = load_faces(f"fer2013:{os.environ['FER_HF_DATA']}/fer2013")
-    splits = faces.describe()["splits"]
+    splits = plain(faces.describe())["splits"]
     assert {name: split["images"] for name, split in splits.items()} == {
         "train": 28709,
         "validation": 3589,

@@ -168,7 +168,7 @@ def test_each_filter_and_what_it_says(tmp_path: Path, votes: str, kept: int) -> 
 
 
 def test_unknown_filter(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data\.votes is 'plurality'.*majority, argmax, soft"):
+    with pytest.raises(UserError, match=r"data\.votes is 'plurality'.*'majority', 'argmax' or 'soft'"):
         load_faces(f"ferplus:{write_csv(tmp_path, known_rows())}", votes="plurality")
 
 

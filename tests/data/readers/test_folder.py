@@ -52,7 +52,7 @@ def test_class_names_may_differ_between_splits(tmp_path: Path) -> None:
 def test_class_folders_get_all_splits(tmp_path: Path) -> None:
     fill(tmp_path, ("happy", "sad", "fear"), 20)
     faces = load_faces(f"folder:{tmp_path}", validation_fraction=0.1, test_fraction=0.2, split_seed=3)
-    per_class = {name: split["per_class"] for name, split in faces.describe()["splits"].items()}
+    per_class = {name: split.per_class for name, split in faces.describe().splits.items()}
     for split, count in (("train", 14), ("validation", 2), ("test", 4)):
         assert {name: n for name, n in per_class[split].items() if n} == {"fear": count, "happy": count, "sad": count}
     ids = [set(data["id"]) for data in faces.splits.values()]
@@ -157,7 +157,7 @@ def test_smallest_classes_reach_every_split(tmp_path: Path) -> None:
     fill(tmp_path, ("happy",), 40)
     fill(tmp_path, ("sad",), 3)
     faces = load_faces(f"folder:{tmp_path}")
-    assert [split["per_class"]["sad"] for split in faces.describe()["splits"].values()] == [1, 1, 1]
+    assert [split.per_class["sad"] for split in faces.describe().splits.values()] == [1, 1, 1]
     with pytest.raises(UserError, match=r"data\.test_fraction is 0"):
         load_faces(f"folder:{tmp_path}", test_fraction=0)
 

@@ -12,8 +12,8 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as PILImage
 
-from fer_hf.data import columns as hub
 from fer_hf.data.faces import load_faces
+from fer_hf.data.readers import hub
 from fer_hf.errors import FerError, UserError
 
 
@@ -295,8 +295,9 @@ def test_failures_of_the_hub(
 SCRIPT = """
 import json, sys
 from fer_hf.data import load_faces
+from fer_hf.runs.records import plain
 found = load_faces(sys.argv[1])
-print(json.dumps(found.describe()))
+print(json.dumps(plain(found.describe())))
 """
 
 
@@ -336,7 +337,8 @@ def in_own_process(hub_server, tmp_path: Path, script: str) -> list:
     env = hub_server.env(tmp_path / "home") | {"PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
     begin = """
 import json
-from fer_hf.data import hub, load_faces
+from fer_hf.data import load_faces
+from fer_hf.data.readers import hub
 def load(source, **options):
     return load_faces(source, None, purpose="inspection", **options)
 """
