@@ -30,7 +30,9 @@ def study(
     runs = studies.open_study(study, overrides, output)
     if entry is not None:
         from fer_hf.cli.results import print_results
+        from fer_hf.workflows.train import keep_freed_memory
 
+        keep_freed_memory()
         return print_results(studies.run_entry(runs, entry))
     studies.check_one_process()
     if show:

@@ -33,9 +33,11 @@ def run_recipe(
     """Train by a recipe and print the results."""
     from fer_hf.cli.results import print_profile, print_results
     from fer_hf.recipe.load import load_recipe
-    from fer_hf.workflows.train import train
+    from fer_hf.workflows.train import keep_freed_memory, train
 
-    run = train(load_recipe(recipe, overrides), output, resume, profile)
+    settings = load_recipe(recipe, overrides)
+    keep_freed_memory()
+    run = train(settings, output, resume, profile)
     if profile:
         print_profile(run.metrics.training)
     print_results(run)

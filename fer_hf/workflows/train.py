@@ -20,7 +20,7 @@ from fer_hf.runs.folder import Run
 from fer_hf.runs.records import Hub
 from fer_hf.training.arguments import training_arguments
 from fer_hf.training.fit import fit
-from fer_hf.training.launch import processes
+from fer_hf.training.launch import keep_memory, processes
 from fer_hf.workflows.evaluate import evaluate_on
 from fer_hf.workflows.export import export_model
 from fer_hf.workflows.faces import check_splits, recipe_faces, remarks, splits_csv
@@ -78,6 +78,15 @@ def train(recipe: Recipe, output: str | Path | None = None, resume: bool = False
         run.update(finished=True)
     state.wait_for_everyone()
     return run
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that a training on a CPU frees, for good, which makes steps a sixth faster.
+
+    For a process that does nothing else: the command line calls this before `train`.
+    """
+    if processes().device.type == "cpu":
+        keep_memory()
 
 
 def _open_run(recipe: Recipe, output: Path | None, resume: bool, state: PartialState) -> Run:
