@@ -44,6 +44,7 @@ def fer2013() -> Path:
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
     """Run `fer-hf` in this process, in an empty folder: `code, out, err = cli("recipe", "show", "quickstart")`."""
     from fer_hf.cli import main
+    from fer_hf.machine import process_settings_kept
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
@@ -51,7 +52,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["fer-hf", *map(str, arguments)])
         capfd.readouterr()
-        with pytest.raises(SystemExit) as stopped:
+        with process_settings_kept(), pytest.raises(SystemExit) as stopped:  # the command line changes them for good
             main()
         out, err = capfd.readouterr()
         return int(stopped.value.code or 0), out, err
