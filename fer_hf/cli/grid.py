@@ -39,7 +39,7 @@ def prompts(
     from fer_hf.files import write_text
 
     shown = _names(emotions) if emotions else EMOTIONS
-    records = prompt_set(shown, _names(genders), _names(ages), _names(intensities), per_kind, rows, columns, seed)
+    records = prompt_set(shown, _names(genders), _names(ages), _names(intensities), per_kind, (rows, columns), seed)
     write_text(output, "".join(json.dumps(record) + "\n" for record in records))
     typer.echo(f"{len(records)} prompts for {len(records) * rows * columns:,} faces: {output}")
 

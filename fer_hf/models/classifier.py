@@ -42,6 +42,7 @@ def predict_logits(
     batch_size: int = 128,
     accelerator: Accelerator | None = None,
     tta: str = "none",
+    pixels: np.ndarray | None = None,
 ) -> np.ndarray:
     """Logits `(N, C)` float32 of a dataset with `image` and `label`, in its order.
 
@@ -52,8 +53,9 @@ def predict_logits(
         model: called as `model(pixel_values=...)`, returns something with `.logits`: a torch module, or an ONNX Runtime
             model of Optimum.
         accelerator: shares the work among processes; every one of them gets all logits. None: this process alone.
+        pixels: the images as `Faces.pixels` has them; None: they are decoded here.
     """
-    loader: Any = DataLoader(FaceDataset(dataset), batch_size=batch_size, collate_fn=as_is)
+    loader: Any = DataLoader(FaceDataset(dataset, pixels=pixels), batch_size=batch_size, collate_fn=as_is)
     device = torch.device("cpu")
     if isinstance(model, torch.nn.Module):
         model.eval()

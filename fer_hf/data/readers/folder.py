@@ -114,6 +114,11 @@ def list_images(root: Path) -> tuple[dict[str | None, list[ImageFile]], list[str
             split = split_name(parts[top]) if has_splits else None
             splits.setdefault(split, []).append(ImageFile(file, row.emotion or class_name, row.known))
 
+    return splits, _notes(root, splits, loose, links, bad), bad
+
+
+def _notes(root: Path, splits: dict, loose: list[str], links: int, bad: dict[str, str]) -> list[str]:
+    """Sentences on the images that were left out. Raises `UserError` when there are no others."""
     link_text = f"{links} link(s) were not followed, since they lead out of the folder or to another folder."
     if not splits:
         raise UserError(
@@ -126,7 +131,7 @@ def list_images(root: Path) -> tuple[dict[str | None, list[ImageFile]], list[str
     notes = [link_text] if links else []
     if loose:
         notes.append(f"{len(loose)} image(s) that lie in no class folder, such as {loose[0]!r}, were left out.")
-    return splits, notes, bad
+    return notes
 
 
 def to_dataset(root: Path, files: list[ImageFile]) -> Dataset:
