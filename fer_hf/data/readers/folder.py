@@ -84,11 +84,11 @@ def list_images(root: Path) -> tuple[dict[str | None, list[ImageFile]], list[str
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         raise UserError(f"{str(root)!r} {what}: a folder of images is wanted, with one sub-folder per emotion.")
-    found, tables, links = walk(root)
+    paths, tables, links = walk(root)
     bad: dict[str, str] = {}
-    rows, labelled = _read_tables(root, tables, {"/".join(parts) for parts in found}, bad)
-    top = _folders_around(found)
-    tops = Counter(parts[top] for parts in found if len(parts) > top + 1)
+    rows, labelled = _read_tables(root, tables, {"/".join(parts) for parts in paths}, bad)
+    top = _folders_around(paths)
+    tops = Counter(parts[top] for parts in paths if len(parts) > top + 1)
     has_splits = any(split_name(name) for name in tops)
     if has_splits:
         _check_split_folders(root, tops)
@@ -96,7 +96,7 @@ def list_images(root: Path) -> tuple[dict[str | None, list[ImageFile]], list[str
 
     splits: dict[str | None, list[ImageFile]] = {}
     loose: list[str] = []
-    for parts in found:
+    for parts in paths:
         file = "/".join(parts)
         row = rows.get(file, NO_ROW)
         if row is None:
@@ -182,11 +182,11 @@ def walk(root: Path) -> Tree:
     return Tree(sorted(tree.images), sorted(tree.tables), links)
 
 
-def _folders_around(found: list[tuple[str, ...]]) -> int:
+def _folders_around(paths: list[tuple[str, ...]]) -> int:
     """How many folders lie around everything: 1 for `dataset/train/happy/a.png`."""
     depth = 0
     while True:
-        inside = [parts for parts in found if len(parts) > depth + 1]
+        inside = [parts for parts in paths if len(parts) > depth + 1]
         tops = {parts[depth] for parts in inside}
         if len(tops) != 1 or any(split_name(top) or emotion_of(top) for top in tops):
             return depth
