@@ -345,8 +345,9 @@ def test_a_saved_dataset_comes_back_from_the_hub(hub, tmp_path):
 import sys
 from pathlib import Path
 from fer_hf.data import load_faces
-from fer_hf.data.prepared import save
+from fer_hf.data.prepared import columns, save
 from fer_hf.hub import push_dataset
+from fer_hf.report.dataset_card import dataset_card
 home = Path(sys.argv[1])
 def load(source):
     return load_faces(source, ("sad", "happy"), purpose="inspection")
@@ -356,7 +357,7 @@ def rows(faces):
         for split, data in faces.splits.items()
     }
 faces = load(f"folder:{home / 'faces'}")
-save(faces, home / "saved", "My faces")
+save(faces, home / "saved", dataset_card(faces.describe(), "My faces", columns(faces)))
 push_dataset(home / "saved", "someone/faces", private=True)
 found = load("hub:someone/faces")
 assert rows(found) == rows(faces), (rows(found), rows(faces))

@@ -35,7 +35,7 @@ def prompts(
     from fer_hf.workflows.collect import write_prompts
 
     kinds = {"genders": _names(genders), "ages": _names(ages), "intensities": _names(intensities)}
-    shape = {"per_kind": per_kind, "rows": rows, "columns": columns, "seed": seed}
+    shape = {"per_kind": per_kind, "cells": (rows, columns), "seed": seed}
     count, faces = write_prompts(output, _names(emotions) if emotions else None, **kinds, **shape)
     typer.echo(f"{count} prompts for {faces:,} faces: {output}")
 

@@ -37,9 +37,10 @@ def slice_pictures(source: Path, output: Path, check: Check, emotion: str | None
     """Cut the pictures below `source` into cells; `output` is a new or empty folder.
 
     The emotion, gender, age and intensity of a picture come from `source`/images.jsonl, as `generate` writes it;
-    without it the emotion is the name of the picture's folder. `emotion` is said of all instead. `check` takes a cell,
-    uint8 `(H, W, 3)`, and returns why it is not good enough, and scores. Returns how many `pictures`, `cells` and
-    `kept` there are, how many `without_grid`, and `surprises`: pictures whose grid is not the one that was asked for.
+    without it the emotion is the name of the picture's folder. `emotion`, where it is given, holds for all of them
+    instead. `check` takes a cell, uint8 `(H, W, 3)`, and returns why it is not good enough, and scores. Returns how many
+    `pictures`, `cells` and `kept` there are, how many `without_grid`, and `surprises`: pictures whose grid is not the
+    one that was asked for.
     """
     new_folder(output)
     pictures = _pictures(source, emotion)
@@ -66,10 +67,10 @@ def slice_pictures(source: Path, output: Path, check: Check, emotion: str | None
 
 def one_good_face(cell: np.ndarray, detector: Detector, limits: Limits) -> tuple[list[str], dict[str, float]]:
     """The check of a cell with a face detector: exactly one face, and one that `limits` lets pass."""
-    found = detector.detect(cell)
-    if len(found) != 1:
-        return [f"{len(found) or 'no'} face{'s' if found else ''}"], {}
-    scores = quality(cell, found[0])
+    faces = detector.detect(cell)
+    if len(faces) != 1:
+        return [f"{len(faces) or 'no'} face{'s' if faces else ''}"], {}
+    scores = quality(cell, faces[0])
     return reject_reasons(scores, limits), scores
 
 

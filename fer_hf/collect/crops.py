@@ -167,10 +167,10 @@ def extract(
         except ValueError as error:
             rejected.append((name, None, [f"unreadable: {error}"]))
             continue
-        found = detector.detect(image)
-        if not found:
+        detected = detector.detect(image)
+        if not detected:
             rejected.append((name, None, ["no face"]))
-        for number, face in enumerate(found if every else found[:1], start=1):
+        for number, face in enumerate(detected if every else detected[:1], start=1):
             scored += 1
             scores = quality(image, face)
             if reasons := reject_reasons(scores, limits):

@@ -170,7 +170,7 @@ def _yunet(model: bytes, min_score: float) -> Callable[[np.ndarray], list[Face]]
             matrix = upright(face, CLOSE_UP, margin=0.4)
             crop = cv2.warpAffine(picture, matrix, (CLOSE_UP, CLOSE_UP), borderMode=cv2.BORDER_REPLICATE)
             middle = (CLOSE_UP - 1) / 2
-            seen = min(look(crop), key=lambda found: math.dist(found.centre, (middle, middle)), default=None)
+            seen = min(look(crop), key=lambda face: math.dist(face.centre, (middle, middle)), default=None)
             if seen is None or math.dist(seen.centre, (middle, middle)) > CLOSE_UP / 5:
                 return face
             points = np.array([list((seen.landmarks or {}).values())])
@@ -203,8 +203,7 @@ def _haar(min_score: float) -> Callable[[np.ndarray], list[Face]]:
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
         boxes, _, weights = cascade.detectMultiScale3(grey, 1.1, 3, minSize=(24, 24), outputRejectLevels=True)
         scores = 1 - np.exp(np.minimum(0, LAST_STAGE - np.ravel(weights)) / SPREAD)
-        found = zip(boxes, scores, strict=True)
-        return [_face(box, score, None, factor) for box, score in found if score >= min_score]
+        return [_face(*pair, None, factor) for pair in zip(boxes, scores, strict=True) if pair[1] >= min_score]
 
     return find
 

@@ -143,10 +143,10 @@ def find_grid(image: NDArray[np.uint8], most: int = 8) -> Grid:
 
 def _columns(row: Profile, shared: Chain | None, most: int) -> Chain | None:
     """The columns of one row: those of all rows, unless its own are much clearer."""
-    own = best_chain(row, most)
-    if own is None or shared is None:
-        return own or shared
-    return own if row.worth_of(own.borders) > row.worth_of(shared.borders) + OWN_COLUMNS else shared
+    single = best_chain(row, most)
+    if single is None or shared is None:
+        return single or shared
+    return single if row.worth_of(single.borders) > row.worth_of(shared.borders) + OWN_COLUMNS else shared
 
 
 def seams(pixels: Floats) -> NDArray[np.float64]:
@@ -176,18 +176,18 @@ def profile(pixels: Floats) -> Profile:
     gutters = _gutters(lines, peaks[evidence[peaks] > chance])
     empty, voids = _voids(lines)
     voids = [(a, b) for a, b in voids if not any(c < b and a < d for c, d in gutters)]
-    found = [(0, 0, 0.0), (height, height, 0.0)]
-    found += [(y, y, evidence[y] - chance) for y in peaks]
+    borders = [(0, 0, 0.0), (height, height, 0.0)]
+    borders += [(y, y, evidence[y] - chance) for y in peaks]
     for a, b in gutters:
         weaker, stronger = sorted((evidence[a], evidence[b]))
-        found.append((a, b, stronger + weaker / 2 - chance))
+        borders.append((a, b, stronger + weaker / 2 - chance))
     for a, b in voids:
         sharp = [y for y in peaks if min(abs(y - a), abs(y - b)) <= 2 and evidence[y] > chance]
         if len(sharp) == 1:  # such as shoulders that end on the border, with empty space below
-            found.append((sharp[0], sharp[0], evidence[sharp[0]] - chance + VOID))
+            borders.append((sharp[0], sharp[0], evidence[sharp[0]] - chance + VOID))
         else:  # the border is somewhere in it: where the cells are evenest
-            found += [(y, y, VOID) for y in range(a + 2, b - 1, 4)]
-    ends, starts, worth = (np.array(column) for column in zip(*sorted(found), strict=True))
+            borders += [(y, y, VOID) for y in range(a + 2, b - 1, 4)]
+    ends, starts, worth = (np.array(column) for column in zip(*sorted(borders), strict=True))
     return Profile(height, ends, starts, worth, chance, voids, empty)
 
 
@@ -251,6 +251,6 @@ def best_chain(lines: Profile, most: int) -> Chain | None:
         if 3 <= len(chain) <= most + 1:
             inner = lines.worth[chain[-2:0:-1]]
             borders = [(int(ends[k]), int(starts[k])) for k in chain[::-1]]
-            found = Chain(borders, float(np.clip(inner + lines.chance, 0, 1).mean()), lines.empty)
-            return found if (inner > 0).mean() >= 0.6 else None  # a few strong lines are no grid
+            best_borders = Chain(borders, float(np.clip(inner + lines.chance, 0, 1).mean()), lines.empty)
+            return best_borders if (inner > 0).mean() >= 0.6 else None  # a few strong lines are no grid
     return None

@@ -35,11 +35,11 @@ def prompt_set(
     ages: Sequence[str] = ("20-39",),
     intensities: Sequence[str] = ("extreme",),
     per_kind: int = 1,
-    rows: int = 6,
-    columns: int = 6,
+    cells: tuple[int, int] = (6, 6),
     seed: int = 0,
 ) -> list[dict[str, Any]]:
     """One record for each picture: every emotion x gender x age x intensity, `per_kind` times with seeds of their own.
+    `cells` are the rows and columns of a picture.
 
     Keys: id, prompt, emotion, gender, age, intensity, rows, columns, seed. A neutral face has no intensity, and
     comes as often as the others all together. Raises `UserError` for a value that is not known.
@@ -63,10 +63,10 @@ def prompt_set(
     return [
         {
             "id": name,
-            "prompt": prompt(*kind, rows, columns),
+            "prompt": prompt(*kind, *cells),
             **dict(zip(("emotion", "gender", "age", "intensity"), kind, strict=True)),
-            "rows": rows,
-            "columns": columns,
+            "rows": cells[0],
+            "columns": cells[1],
             "seed": zlib.crc32(f"{seed} {name}".encode()) >> 1,
         }
         for kind, name in pictures

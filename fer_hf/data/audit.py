@@ -229,7 +229,4 @@ def _spread(values: np.ndarray) -> dict[str, Any]:
     if not len(values):
         return {"percentiles": {}, "histogram": [0] * 20}
     percentiles = {str(p): round(float(np.percentile(values, p)), 3) for p in (1, 5, 50, 95, 99)}
-    return {
-        "percentiles": percentiles,
-        "histogram": np.histogram(values, bins=20, range=(0, 1))[0].tolist(),
-    }
+    return {"percentiles": percentiles, "histogram": np.histogram(values, bins=20, range=(0, 1))[0].tolist()}

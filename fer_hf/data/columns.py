@@ -163,13 +163,13 @@ def attribute(name: str, value: Any) -> str | float | None:
 
 def license_in(card: dict[str, Any]) -> str | None:
     """The licence in the metadata of a card: `license_name` stands for licences that the Hub has no id for."""
-    found = card.get("license_name") or card.get("license")
-    return ", ".join(map(str, found)) if isinstance(found, list) else found
+    licence = card.get("license_name") or card.get("license")
+    return ", ".join(map(str, licence)) if isinstance(licence, list) else licence
 
 
 def _image_column(data: Dataset, where: str) -> str:
-    found = [name for name in data.column_names if _holds_images(data, name)]
-    return _choose(found, "image", "column of images", data.features, where)
+    matches = [name for name in data.column_names if _holds_images(data, name)]
+    return _choose(matches, "image", "column of images", data.features, where)
 
 
 def _holds_images(data: Dataset, name: str) -> bool:
@@ -189,7 +189,7 @@ def _holds_images(data: Dataset, name: str) -> bool:
 
 def _label_column(data: Dataset, where: str) -> tuple[str, list[str]]:
     """The column whose class names, or strings, are emotions, and these names."""
-    found = {}
+    matches = {}
     for column, feature in data.features.items():
         if isinstance(feature, ClassLabel):
             names = feature.names
@@ -198,21 +198,21 @@ def _label_column(data: Dataset, where: str) -> tuple[str, list[str]]:
         else:
             continue
         if len(names) <= MOST_CLASSES and any(emotion_of(name) for name in names):
-            found[column] = names
-    column = _choose(list(found), "label", "column of labels with the names of emotions", data.features, where)
-    return column, found[column]
+            matches[column] = names
+    column = _choose(list(matches), "label", "column of labels with the names of emotions", data.features, where)
+    return column, matches[column]
 
 
-def _choose(found: list[str], kind: str, what: str, features: Features, where: str) -> str:
-    usual = [name for name in found if name.lower() in USUAL_NAMES[kind]]
-    if len(found) != 1 and len(usual) != 1:
+def _choose(matches: list[str], kind: str, what: str, features: Features, where: str) -> str:
+    usual = [name for name in matches if name.lower() in USUAL_NAMES[kind]]
+    if len(matches) != 1 and len(usual) != 1:
         columns = "; ".join(f"{name}: {_describe(feature)}" for name, feature in features.items())
         raise UserError(
-            f"{where} has {'no' if not found else 'more than one'} {what}. Its columns: {columns}. Wanted: one Image "
+            f"{where} has {'no' if not matches else 'more than one'} {what}. Its columns: {columns}. Wanted: one Image "
             "column, and one column of ClassLabel or strings that names emotions. Bare numbers are refused, since "
             "every dataset numbers the emotions in an order of its own."
         )
-    return found[0] if len(found) == 1 else usual[0]
+    return matches[0] if len(matches) == 1 else usual[0]
 
 
 def _describe(feature: object) -> str:

@@ -226,9 +226,9 @@ def load_faces(
 def _settings(source: Any, settings: dict[str, Any]) -> Data:
     """The section `data` of a recipe from the arguments of `load_faces`. Raises `UserError` that names the key."""
     given = source.model_dump() if isinstance(source, Data) else {"source": source}
-    if unknown := settings.keys() - (Data.model_fields.keys() - {"source", "label_set"}):
-        known = ", ".join(Data.model_fields.keys() - {"source", "label_set"})
-        raise UserError(f"load_faces has no setting {min(unknown)!r}: use {known}.")
+    known = [name for name in Data.model_fields if name not in ("source", "label_set")]
+    if unknown := settings.keys() - known:
+        raise UserError(f"load_faces has no setting {min(unknown)!r}: use {', '.join(known)}.")
     try:
         return Data.model_validate(given | settings)
     except ValidationError as error:

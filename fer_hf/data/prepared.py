@@ -19,8 +19,8 @@ from fer_hf.data.columns import ATTRIBUTES
 from fer_hf.data.decode import BATCH, undecoded
 from fer_hf.data.faces import Faces
 from fer_hf.data.join import same_columns
-from fer_hf.errors import FerError, UserError
-from fer_hf.files import move_into_place, write_text
+from fer_hf.errors import FerError
+from fer_hf.files import move_into_place, new_folder, write_text
 
 SHARD_BYTES = 500_000_000
 """Bytes of images in a file, about."""
@@ -46,8 +46,7 @@ def save(faces: Faces, folder: Path, card: str) -> list[Path]:
         FerError: an image file has gone since it was checked.
     """
     folder = folder.resolve()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{str(folder)!r} exists and is no empty folder. Name a new folder.")
+    new_folder(folder)
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         (aside / "data").mkdir(parents=True)

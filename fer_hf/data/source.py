@@ -183,7 +183,7 @@ class Source:
     def check(self, on_bad_image: str, keep: bool) -> None:
         """Decode every image once, and keep the pixels; refuse or drop what cannot be read."""
         self.checked = {split: check(data, split, keep) for split, data in self.splits.items()}
-        bad = [*self.raw.bad.items(), *(item for found in self.checked.values() for item in found.bad.items())]
+        bad = [*self.raw.bad.items(), *(item for checked in self.checked.values() for item in checked.bad.items())]
         if bad and on_bad_image == "error":
             name, reason = bad[0]
             raise UserError(

@@ -93,9 +93,9 @@ def _shares(train: Dataset, mixture: Mixture | None) -> tuple[str, dict[str, flo
         known = [name for name in ATTRIBUTES if name in train.column_names]
         has = ", ".join(known) or "no attributes"
         raise UserError(f"data.mixture: the faces have no {attribute!r}; they have {has}.")
-    found = {value for value in train[attribute][:] if value is not None}
-    if unknown := [value for value in shares if value not in found]:
-        there = ", ".join(sorted(map(str, found)))[:200]
+    known_values = {value for value in train[attribute][:] if value is not None}
+    if unknown := [value for value in shares if value not in known_values]:
+        there = ", ".join(sorted(map(str, known_values)))[:200]
         raise UserError(f"data.mixture: no training image has {attribute} {unknown[0]!r}; there are {there}.")
     return attribute, dict(shares)
 

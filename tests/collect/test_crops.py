@@ -250,9 +250,8 @@ def test_what_is_written(tmp_path: Path) -> None:
     assert (second["x"], second["yaw"], second["roll"]) == ("64.2", "", "")
     for (photograph, number), file in files.items():
         crop = np.asarray(Image.open(out / "faces" / file).convert("RGB"), float)
-        expected = crop_face(
-            np.asarray(decode(photographs / photograph).convert("RGB")), two.find(ok)[int(number) - 1], 40
-        ).astype(float)
+        image = np.asarray(decode(photographs / photograph).convert("RGB"))
+        expected = crop_face(image, two.find(ok)[int(number) - 1], 40).astype(float)
         assert np.abs(crop - expected).mean() < (20 if file.endswith("jpg") else 0.01), file
 
     rejects = {(row["photograph"], row["face"]): row["reasons"] for row in rows(out / "rejects.csv")}

@@ -17,7 +17,7 @@ def test_every_kind_once_and_neutral_without_intensity() -> None:
 
 
 def test_the_findings_of_the_study_are_in_the_text() -> None:
-    for record in prompt_set(intensities=("extreme",), rows=5, columns=4):
+    for record in prompt_set(intensities=("extreme",), cells=(5, 4)):
         text = record["prompt"]
         people = {"female": "women", "male": "men"}[record["gender"]]
         assert "movie" in text

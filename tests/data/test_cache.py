@@ -185,7 +185,7 @@ def test_an_image_that_is_gone_is_named(tmp_path):
     data = of([str(path)])
     assert decoded(data, "training", 64) is not None
     path.unlink()
-    with pytest.raises(UserError, match="The training image 0 can no longer be read: .*No such file"):
+    with pytest.raises(UserError, match=r"The training image 0 can no longer be read: .*No such file"):
         decoded(data, "training", 64)
 
 

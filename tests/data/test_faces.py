@@ -1,17 +1,24 @@
 """load_faces whatever the source: alignment, dropping, bad images, and the description for metrics.json."""
 
 import json
+import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import numpy as np
 import PIL.Image
 import pytest
 from PIL import Image
 
+from fer_hf.data import cache
 from fer_hf.data.cache import check
+from fer_hf.data.decode import decode
 from fer_hf.data.faces import load_faces
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.errors import UserError
+from fer_hf.recipe.schema import Data
 from fer_hf.runs.records import plain
 
 
@@ -185,3 +192,69 @@ def test_grey_values_that_pillow_would_cut_off_are_refused(tmp_path: Path, pixel
     Image.fromarray(np.full((8, 8), 40_000, pixels)).save(tmp_path / "train" / "sad" / "deep.tif")
     with pytest.raises(UserError, match=rf"train/sad/deep\.tif: its mode is {mode}, of more than 8 bits"):
         load_faces(f"folder:{tmp_path}")
+
+
+def test_settings_are_those_of_the_recipe(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"load_faces has no setting 'batch_size': use .*on_bad_image"):
+        load_faces("toy", batch_size=3)
+    with pytest.raises(UserError, match=r"data\.test_fraction is 2: Input should be less than 1"):
+        load_faces("toy", test_fraction=2)
+    fill(tmp_path, ("happy", "sad"))
+    section = Data(source=f"folder:{tmp_path}", label_set=["sad", "happy"], per_class=3)
+    faces = load_faces(section, per_class=2)
+    assert (faces.label_names, len(faces.splits["train"])) == (("sad", "happy"), 4)
+
+
+def decoded_as_stored(data) -> np.ndarray:
+    return np.stack([np.asarray(image.convert("L"))[None] for image in data["image"]])
+
+
+def test_pixels_follow_the_rows_and_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through a second label set, a list of images to exclude, a subset, a weight and a second source."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    one, other = fill(tmp_path / "one", ("happy", "sad", "fear")), fill(tmp_path / "two", ("sad", "happy"), 5)
+    (tmp_path / "exclude.csv").write_text("split,id\ntrain,one:train/sad/2.png\n")
+    decodes = []
+    monkeypatch.setattr(cache, "decode", lambda image: decodes.append(1) or decode(image))
+    settings = {"exclude": str(tmp_path / "exclude.csv"), "per_class": 3}
+    for kept in (2**22, 0):  # in memory, and in files
+        monkeypatch.setattr(cache, "KEPT_IN_MEMORY", kept)
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+        for source in (f"folder:{one}", [f"folder:{one}", {"source": f"folder:{other}", "weight": 2.0}]):
+            for again in (False, True):
+                decodes.clear()
+                faces = load_faces(source, ["sad", "happy"], **settings)
+                for split, data in faces.splits.items():
+                    assert np.array_equal(faces.pixels(split), decoded_as_stored(data))
+                images = 23 if isinstance(source, str) else 53
+                assert len(decodes) <= images + 6  # the first of each split gives the shape
+                assert not (again and not kept and decodes)
+
+
+def test_no_pixels_of_images_that_differ_in_size_or_were_not_checked(tmp_path: Path) -> None:
+    fill(tmp_path, ("happy", "sad"))
+    assert load_faces(f"folder:{tmp_path}", check_images=False).pixels("train") is None
+    Image.new("L", (9, 8)).save(tmp_path / "train" / "sad" / "0.png")
+    faces = load_faces(f"folder:{tmp_path}")
+    assert faces.pixels("train") is None
+    assert faces.pixels("test").shape == (8, 1, 8, 8)
+
+
+def test_grey_among_colour_has_three_channels(tmp_path: Path) -> None:
+    fill(tmp_path, ("happy", "sad"))
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(tmp_path / "train" / "sad" / "3.png")
+    pixels = load_faces(f"folder:{tmp_path}").pixels("train")
+    assert pixels.shape == (8, 3, 8, 8)
+    assert pixels[-1, :, 0, 0].tolist() == [1, 2, 3]
+
+
+def test_content_tells_datasets_apart_wherever_they_lie(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        fill(tmp_path / name, ("happy", "sad"))
+    one, two = (load_faces(f"folder:{tmp_path / name}") for name in ("one", "two"))
+    assert one.content("test") == two.content("test")
+    assert one.content("test") != one.content("train")
+    assert re.fullmatch("[0-9a-f]{12}", one.content("test"))
+    Image.new("L", (8, 8), 200).save(tmp_path / "two" / "test" / "sad" / "3.png")
+    assert load_faces(f"folder:{tmp_path / 'two'}").content("test") != one.content("test")
+    assert (one.file_name, replace(one, dataset="a b/ü", source="hub").file_name) == ("one", "a-b-ü")

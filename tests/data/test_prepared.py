@@ -154,7 +154,7 @@ def test_only_a_new_or_an_empty_folder_is_written(faces: Faces, tmp_path: Path) 
     save(faces, folder, "Faces")
     before = (folder / "README.md").read_bytes()
     for taken in (folder, folder / "README.md"):
-        with pytest.raises(UserError, match="is no empty folder"):
+        with pytest.raises(UserError, match="is not an empty folder"):
             save(faces, taken, "Other")
     assert (folder / "README.md").read_bytes() == before
 

@@ -43,12 +43,17 @@ class Reader(Protocol):
     """The dataset's name, for people."""
     WANTED: str
     """What it looks like on disk, in words that follow "Wanted:"."""
-    OPTIONS: tuple[str, ...]
-    """The keys of the recipe's section `data` that only this reader takes."""
+
+    @property
+    def OPTIONS(self) -> tuple[str, ...]:  # noqa: N802 (a constant of the module)
+        """The keys of the recipe's section `data` that only this reader takes."""
 
     def layout(self, path: Path) -> str | None:
         """Which of its layouts lies at `path`; None when none of them does."""
 
-    read: Callable[..., Raw]
-    """`read(place, **options)`: the dataset at `place`, a path of which `layout` knows (`hub`: a name, `toy`: nothing).
-    Raises `UserError`."""
+    @property
+    def read(self) -> Callable[..., Raw]:
+        """`read(place, **options)`: the dataset at `place`, a path that `layout` knows (`hub`: a name; `toy`: nothing).
+
+        Raises `UserError`.
+        """

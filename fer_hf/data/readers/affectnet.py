@@ -74,7 +74,7 @@ def read(path: Path) -> Raw:
     classes = _yolo_classes(path) if kind == "yolo" else {str(id): name for id, name in enumerate(LABELS)}
     names = [name for name in classes.values() if emotion_of(name)]
     bad: dict[str, str] = {}
-    found: dict[str, dict[str, tuple]] = {}
+    kept: dict[str, dict[str, tuple]] = {}
     left_out: Counter[str] = Counter()
     if kind == "csv":
         records = _csv(root, bad)
@@ -94,13 +94,13 @@ def read(path: Path) -> Raw:
             image = file_below(folder, name)
             id, row = image[len(folder) + 1 :], (image, names.index(classes[key]), _affect(valence), _affect(arousal))
             id.encode()  # raises UnicodeEncodeError, a ValueError, where a file's name is no text
-            if found.setdefault(split, {}).setdefault(id, row) is not row:
+            if kept.setdefault(split, {}).setdefault(id, row) is not row:
                 raise ValueError(f"{id[:80]!r} is listed twice")
         except (OSError, ValueError) as error:
             bad[where] = str(error)
 
     splits = {}
-    for split, rows in found.items():
+    for split, rows in kept.items():
         columns = [list(column) for column in zip(*rows.values(), strict=True)]
         known = {} if kind == "yolo" else {"valence": columns[2], "arousal": columns[3]}
         splits[split] = make_split(names, image=columns[0], label=columns[1], id=list(rows), **known)

@@ -84,11 +84,11 @@ def list_images(root: Path) -> tuple[dict[str | None, list[ImageFile]], list[str
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         raise UserError(f"{str(root)!r} {what}: a folder of images is wanted, with one sub-folder per emotion.")
-    found, tables, links = walk(root)
+    paths, tables, links = walk(root)
     bad: dict[str, str] = {}
-    rows, labelled = _read_tables(root, tables, {"/".join(parts) for parts in found}, bad)
-    top = _folders_around(found)
-    tops = Counter(parts[top] for parts in found if len(parts) > top + 1)
+    rows, labelled = _read_tables(root, tables, {"/".join(parts) for parts in paths}, bad)
+    top = _folders_around(paths)
+    tops = Counter(parts[top] for parts in paths if len(parts) > top + 1)
     has_splits = any(split_name(name) for name in tops)
     if has_splits:
         _check_split_folders(root, tops)
@@ -96,7 +96,7 @@ def list_images(root: Path) -> tuple[dict[str | None, list[ImageFile]], list[str
 
     splits: dict[str | None, list[ImageFile]] = {}
     loose: list[str] = []
-    for parts in found:
+    for parts in paths:
         file = "/".join(parts)
         row = rows.get(file, NO_ROW)
         if row is None:
@@ -114,6 +114,11 @@ def list_images(root: Path) -> tuple[dict[str | None, list[ImageFile]], list[str
             split = split_name(parts[top]) if has_splits else None
             splits.setdefault(split, []).append(ImageFile(file, row.emotion or class_name, row.known))
 
+    return splits, _notes(root, splits, loose, links, bad), bad
+
+
+def _notes(root: Path, splits: dict, loose: list[str], links: int, bad: dict[str, str]) -> list[str]:
+    """Sentences on the images that were left out. Raises `UserError` when there are no others."""
     link_text = f"{links} link(s) were not followed, since they lead out of the folder or to another folder."
     if not splits:
         raise UserError(
@@ -126,7 +131,7 @@ def list_images(root: Path) -> tuple[dict[str | None, list[ImageFile]], list[str
     notes = [link_text] if links else []
     if loose:
         notes.append(f"{len(loose)} image(s) that lie in no class folder, such as {loose[0]!r}, were left out.")
-    return splits, notes, bad
+    return notes
 
 
 def to_dataset(root: Path, files: list[ImageFile]) -> Dataset:
@@ -177,11 +182,11 @@ def walk(root: Path) -> Tree:
     return Tree(sorted(tree.images), sorted(tree.tables), links)
 
 
-def _folders_around(found: list[tuple[str, ...]]) -> int:
+def _folders_around(paths: list[tuple[str, ...]]) -> int:
     """How many folders lie around everything: 1 for `dataset/train/happy/a.png`."""
     depth = 0
     while True:
-        inside = [parts for parts in found if len(parts) > depth + 1]
+        inside = [parts for parts in paths if len(parts) > depth + 1]
         tops = {parts[depth] for parts in inside}
         if len(tops) != 1 or any(split_name(top) or emotion_of(top) for top in tops):
             return depth

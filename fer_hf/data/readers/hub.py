@@ -47,14 +47,14 @@ def read(place: str, stream_images: int | None = None) -> Raw:
         )
     loaded = _download(name, config or None, revision or None, stream_images)
     splits, notes = {}, []
-    for theirs, data in loaded.items():
-        split = split_name(theirs)
+    for hub_split, data in loaded.items():
+        split = split_name(hub_split)
         if split is None:
-            notes.append(f"The split {theirs!r} was left out.")
+            notes.append(f"The split {hub_split!r} was left out.")
         elif split in splits:
             raise UserError(f"{dataset} has two {split} splits among {', '.join(loaded)}.")
         else:
-            splits[split] = standard_columns(data, split, f"The split {theirs!r} of {dataset}", notes)
+            splits[split] = standard_columns(data, split, f"The split {hub_split!r} of {dataset}", notes)
     if not splits:
         raise UserError(f"{dataset} has the splits {', '.join(loaded)}, and none of {SPLIT_HELP}.")
     if stream_images:

@@ -117,9 +117,9 @@ def _kaggle(path: Path) -> Path | None:
 def _read_kaggle(root: Path) -> tuple[Columns, list[str], dict[str, str]]:
     """The class folders; where `<split>_labels.csv` lies in `root` or above it, both have to agree."""
     root = root.resolve()
-    found, notes, bad = folder.list_images(root)
+    files_of, notes, bad = folder.list_images(root)
     splits = Columns()
-    for split, files in found.items():
+    for split, files in files_of.items():
         tables = [place / f"{split}_labels.csv" for place in (root, root.parent)]
         table = next((file for file in tables if file.is_file()), None)
         listed = _read_table(table, bad) if table else {}
@@ -128,9 +128,9 @@ def _read_kaggle(root: Path) -> tuple[Columns, list[str], dict[str, str]]:
             name = image.id.rsplit("/", 1)[-1]
             try:
                 label = _label(image.class_name, "the class folder")
-                said = listed.get(name, ("nothing", ""))[0]
-                if table and said != image.class_name:
-                    raise ValueError(f"its class folder is {image.class_name}, but {table.name} says {said}")
+                stated = listed.get(name, ("nothing", ""))[0]
+                if table and stated != image.class_name:
+                    raise ValueError(f"its class folder is {image.class_name}, but {table.name} says {stated}")
                 if name in seen:
                     raise ValueError("another class folder has a file of this name")
             except ValueError as error:

@@ -188,13 +188,13 @@ def test_not_fer2013(tmp_path: Path) -> None:
 @pytest.mark.skipif("FER_HF_DATA" not in os.environ, reason="FER_HF_DATA names no folder that holds fer2013/")
 def test_real_fer2013() -> None:
     faces = load_faces(f"fer2013:{os.environ['FER_HF_DATA']}/fer2013")
-    splits = plain(faces.describe())["splits"]
-    assert {name: split["images"] for name, split in splits.items()} == {
+    splits = faces.describe().splits
+    assert {name: split.images for name, split in splits.items()} == {
         "train": 28709,
         "validation": 3589,
         "test": 3589,
     }
-    assert list(splits["train"]["per_class"].values()) == [3995, 436, 4097, 7215, 4965, 4830, 3171]
+    assert list(splits["train"].per_class.values()) == [3995, 436, 4097, 7215, 4965, 4830, 3171]
     assert faces.skipped == []
     for name, usage in zip(("train", "validation", "test"), USAGES, strict=True):
         ids = list(faces.splits[name]["id"])
