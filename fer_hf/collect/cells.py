@@ -38,9 +38,9 @@ def slice_pictures(source: Path, output: Path, check: Check, emotion: str | None
 
     The emotion, gender, age and intensity of a picture come from `source`/images.jsonl, as `generate` writes it;
     without it the emotion is the name of the picture's folder. `emotion`, where it is given, holds for all of them
-    instead. `check` takes a cell, uint8 `(H, W, 3)`, and returns why it is not good enough, and scores. Returns how many
-    `pictures`, `cells` and `kept` there are, how many `without_grid`, and `surprises`: pictures whose grid is not the
-    one that was asked for.
+    instead. `check` takes a cell, uint8 `(H, W, 3)`, and returns why it is not good enough, and scores. Returns how
+    many `pictures`, `cells` and `kept` there are, how many `without_grid`, and `surprises`: pictures whose grid is not
+    the one that was asked for.
     """
     new_folder(output)
     pictures = _pictures(source, emotion)

@@ -86,12 +86,18 @@ def _load_onnx(source: Source, format: str) -> "Classifier":
 
 
 def require_optimum() -> None:
-    """Raise `UserError` with the way to install what exporting needs, when it is missing."""
+    """Raise `UserError` with the way to install what exporting needs, when it is missing.
+
+    ONNX Runtime's telemetry is switched off, for this process.
+    """
     if importlib.util.find_spec("optimum") is None or importlib.util.find_spec("onnxruntime") is None:
         raise UserError(
             "Exporting needs Optimum and ONNX Runtime: pip install 'fer_hf[onnx]', or '.[onnx]' in a checkout (it "
             "brings transformers 4.57). A recipe runs without them with export.onnx=false export.int8=false."
         )
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()  # its wheels report their use to Microsoft
 
 
 class Classifier:

@@ -111,7 +111,7 @@ def evaluate_on(
         processes=accelerator.num_processes,
         label_names=list(faces.label_names),
         content=content,
-        own=own or same or None,
+        own=own or same,
     )
     file = run.predictions / f"{run.evaluation_key(faces.file_name, evaluation)}.parquet"
     if accelerator.is_main_process:

@@ -125,7 +125,7 @@ def test_label_errors_out_of_fold(cli, faces, tmp_path):
 def test_out_of_fold_keeps_repeated_images_together(faces, tmp_path, monkeypatch):
     """A source of weight 2 has each image twice: no model may learn the copy of what it predicts."""
     from fer_hf.recipe.load import validate_recipe
-    from fer_hf.workflows import audit as command
+    from fer_hf.workflows import label_errors as command
 
     (faces / "sad" / "broken.png").unlink()
     loaded, seen = load_faces([{"source": f"folder:{faces}", "weight": 2}]), []
@@ -133,16 +133,16 @@ def test_out_of_fold_keeps_repeated_images_together(faces, tmp_path, monkeypatch
     def stop(path):
         raise StopAsyncIteration
 
-    monkeypatch.setattr("fer_hf.training.fit.fit", lambda recipe, splits, run, resume: seen.append(splits["train"]))
-    monkeypatch.setattr(command, "load_model", stop)
+    monkeypatch.setattr(command, "fit", lambda recipe, faces, run, resume: seen.append(faces.splits["train"]))
+    monkeypatch.setattr(command, "load_classifier", stop)
     with pytest.raises(StopAsyncIteration):
-        command._out_of_fold(Run(tmp_path / "run"), validate_recipe({}), loaded, 2)
+        command._predict_out_of_fold(Run(tmp_path / "run"), validate_recipe({}), loaded, 2)
     train = Counter(loaded.splits["train"]["id"][:])
     assert set(train.values()) == {2}
     kept = Counter(seen[0]["id"][:])
     assert all(train[name] == count for name, count in kept.items())
     with pytest.raises(UserError, match=r"--folds is 20: the 58 training images can be split into \d+ at most"):
-        command._out_of_fold(Run(tmp_path / "run"), validate_recipe({}), loaded, 20)
+        command._predict_out_of_fold(Run(tmp_path / "run"), validate_recipe({}), loaded, 20)
 
 
 def test_save_and_train_on_what_was_saved(cli, faces, tmp_path):

@@ -138,7 +138,7 @@ def test_nothing_starts_when_one_entry_is_wrong(tmp_path, cli, monkeypatch):
     code, _, err = cli("study", study)
     assert code == 2
     assert "Entry bad of the study mine:" in err
-    assert "it takes hard labels only" in err
+    assert "the focal loss takes hard labels only" in err
     study = write(tmp_path, "recipe: base.yaml\nmatrix: {train.sed: [0]}\n")
     assert "Entry sed=0 of the study mine:" in cli("study", study)[2]
     study = write(tmp_path, "recipe: base.yaml\nmatrix: {train.seed: [0, 1]}\n")
