@@ -16,11 +16,11 @@ from typing import Any
 import psutil
 
 PACKAGES = (
-    *("accelerate", "datasets", "fer_hf", "huggingface_hub", "numpy", "onnxruntime", "optimum"),
+    *("accelerate", "datasets", "evaluate", "fer_hf", "huggingface_hub", "numpy", "onnxruntime", "optimum"),
     *("pillow", "scikit-learn", "timm", "torch", "torchvision", "transformers"),
 )
 
-LOGGERS = (None, "accelerate", "datasets", "fer_hf", "huggingface_hub", "optimum", "torch", "transformers")
+LOGGERS = (None, "accelerate", "datasets", "evaluate", "fer_hf", "huggingface_hub", "optimum", "torch", "transformers")
 """Whose levels are kept; None is the root of all loggers."""
 
 
