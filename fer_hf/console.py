@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import Progress
 
 T = TypeVar("T")
 BAR_AFTER = 2.0
@@ -104,6 +103,8 @@ def track(items: Iterable[T], what: str, total: int | None = None, quiet: bool =
         >>> list(track([1, 2, 3], "counting"))
         [1, 2, 3]
     """
+    from rich.progress import Progress  # which `fer-hf --help` need not wait for
+
     total = total if total is not None else len(items)  # type: ignore[arg-type]
     quiet = quiet or not progress_shown()
     progress = Progress(console=console, transient=True)

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import typer
-from rich.table import Column, Table
 
 
 def push(
@@ -16,6 +15,8 @@ def push(
 
     Example: [bold]fer-hf push runs/quickstart/20260131-175900 --repo-id someone/faces --dry-run[/bold]
     """
+    from rich.table import Column, Table
+
     from fer_hf.console import output
     from fer_hf.workflows.push import push
 
