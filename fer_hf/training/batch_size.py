@@ -26,8 +26,8 @@ def batch_that_fits(trainer: FerTrainer) -> int:
     largest = torch.tensor(largest_that_fits(wanted, partial(try_step, trainer)), device=trainer.args.device)
     size = int(trainer.accelerator.gather(largest).min())
     if size < wanted and trainer.is_world_process_zero():
-        message = "  %s images do not fit into memory: batches of %s, %s of them for one"
-        logger.warning(message, wanted, size, wanted // size)
+        parts = f"batches of {size}, {wanted // size} of them for one"
+        logger.warning("  %s images do not fit into memory: %s", wanted, parts)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()  # what is reported is the training's
     return size
@@ -80,7 +80,7 @@ def try_step(trainer: FerTrainer, size: int) -> None:
     """
     model = trainer.model
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    copies = 2 + 3 * bool(trainer.parts.sam_rho) + (trainer.args.world_size > 1)
+    copies = 2 + 3 * bool(trainer.parts.settings.sam_rho) + (trainer.args.world_size > 1)
     trainer.state.epoch = trainer.args.num_train_epochs  # when images are as large as they become
     with running_statistics_kept(model):
         reserved = [torch.empty_like(parameter) for parameter in learning for _ in range(copies)]

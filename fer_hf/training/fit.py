@@ -15,13 +15,12 @@ from fer_hf.recipe.schema import Recipe
 from fer_hf.runs.folder import Run
 from fer_hf.training.batch_size import memory_explained, what_to_lower
 from fer_hf.training.build import StagePlan, TrainerBuilder
-from fer_hf.training.callbacks import ProgressLine, SaveOnSigterm
+from fer_hf.training.callbacks import ProgressLine, SaveOnSigterm, tensorboard_callback
 from fer_hf.training.checkpoints import newest_sound
 from fer_hf.training.hooks import unprepare
 from fer_hf.training.launch import processes
 from fer_hf.training.profile import Profile
 from fer_hf.training.summary import Summary
-from fer_hf.training.tensorboard import tensorboard_callback
 from fer_hf.training.trainer import FerTrainer
 
 logger = logging.getLogger(__name__)

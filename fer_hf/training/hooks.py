@@ -56,14 +56,13 @@ class HookedTrainer(Trainer):
         return is_best
 
 
-def use_one_gpu(args: TrainingArguments) -> None:
-    """Let a process have one GPU: with several the Trainer makes threads, which lose autocast."""
+def use_one_device(args: TrainingArguments) -> None:
+    """Let a process have one GPU: with several the Trainer makes threads, which lose autocast.
+
+    A CPU is named without an index: under DDP transformers 4.57 loads optimiser states to "cpu:0", which torch has come
+    to refuse.
+    """
     args._n_gpu = min(args.n_gpu, 1)
-
-
-def use_plain_cpu(args: TrainingArguments) -> None:
-    """On a CPU, name the device without an index: under DDP transformers 4.57 loads optimiser states to "cpu:0",
-    which torch has come to refuse."""
     if args.device.type == "cpu":
         vars(args)["_setup_devices"] = torch.device("cpu")
 
@@ -75,11 +74,13 @@ def unprepare(model: nn.Module) -> None:
 
 
 @contextmanager
-def compiled_calls(network: nn.Module) -> Iterator[None]:
-    """Inside, a network that `compile` was called on runs compiled, or as it is where that fails; afterwards as it was.
+def compiled(network: nn.Module) -> Iterator[None]:
+    """Inside, a network runs compiled, or as it is where that fails; its weights keep their names.
 
     Each shape of a batch is compiled by itself, and the limit of 8 such versions is raised.
     """
+    torch.compiler.reset()  # or the models of earlier trainings in this process count against its limit
+    network.compile(dynamic=False)
     try:
         with torch._dynamo.config.patch(suppress_errors=True, recompile_limit=64):
             yield

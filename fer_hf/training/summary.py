@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 import psutil
@@ -29,16 +30,15 @@ class Summary:
         """Add a stage that has ended, just now or before a resume."""
         state, self.args, self.images_per_step = trainer.state, trainer.args, trainer.images_per_step
         clock = next((c for c in trainer.callback_handler.callbacks if isinstance(c, Clock) and c.seconds), None)
-        self.clocks.append(clock or Clock.restored(state))
+        self.clocks.append(clock or Clock.from_state(cast(Any, state.stateful_callbacks)["Clock"]))
         shift = {"epoch": self.epochs, "step": self.steps}
         self.log += [{k: v + shift.get(k, 0) for k, v in entry.items()} for entry in state.log_history]
         self.epochs, self.steps = self.epochs + (state.epoch or 0.0), self.steps + state.global_step
         self.stopped_early |= state.global_step < state.max_steps
         values = [best for best in (self.best, state.best_metric) if best is not None]
-        self.best = (max if trainer.args.greater_is_better else min)(values)
-        learning = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-        rate = trainer.args.learning_rate
-        self.stages.append(Stage(trainable, learning, round(state.epoch or 0.0, 4), state.global_step, rate))
+        self.best = (max if self.args.greater_is_better else min)(values)
+        learning, epochs = trainer.model.num_parameters(only_trainable=True), round(state.epoch or 0.0, 4)
+        self.stages.append(Stage(trainable, learning, epochs, state.global_step, self.args.learning_rate))
 
     def record(self, images: int, events: str, profile: Mapping[str, float] | None = None) -> Training:
         """The section `training` of metrics.json.
