@@ -46,11 +46,10 @@ def memory_explained(advice: Callable[[], str]) -> Iterator[None]:
 
 def what_to_lower(trainer: FerTrainer) -> str:
     """After "Out of memory ", for who trains or evaluates with this trainer."""
-    size, what = trainer.args.per_device_eval_batch_size, "lower train.per_device_eval_batch_size"
-    if trainer.model.training:
-        size, what = trainer.args.per_device_train_batch_size, "lower train.per_device_train_batch_size"
-        if size > 1:
-            what += ", or set train.auto_find_batch_size=true, which accumulates smaller batches"
+    key = "per_device_train_batch_size" if trainer.model.training else "per_device_eval_batch_size"
+    size, what = getattr(trainer.args, key), f"lower train.{key}"
+    if trainer.model.training and size > 1:
+        what += ", or set train.auto_find_batch_size=true, which accumulates smaller batches"
     height, width = trainer.parts.eval_transform.spec.size
     images = f"{size} images of {height} x {width} pixels"
     return f"with {images} at once: {what}. A smaller model.image_size needs less, too."

@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from datasets import DatasetDict
@@ -45,34 +45,30 @@ def fit(recipe: Recipe, faces: Faces | DatasetDict, run: Run, resume: bool = Fal
         TerminatedError: SIGTERM came; the step in which it came is saved.
     """
     set_seed(recipe.train.seed)
-    builder, summary = TrainerBuilder(recipe, faces, run), Summary()
-    seconds: dict[str, float] | None = {} if profile else None
+    builder, summary = TrainerBuilder(recipe, faces, run), Summary({} if profile else None)
     for stage in builder.stages:
-        _fit_stage(builder, stage, summary, resume, seconds)
+        _fit_stage(builder, stage, summary, resume)
     if processes().is_main_process:
         events = builder.stages[-1].events.relative_to(run.path).as_posix()
-        training = summary.record(len(builder.train), events, seconds)
-        run.update(model=builder.describe_model(), training=training)
+        run.update(model=builder.describe_model(), training=summary.record(len(builder.train), events))
     processes().wait_for_everyone()  # before the others read what was written
 
 
-def _fit_stage(
-    builder: TrainerBuilder, stage: StagePlan, summary: Summary, resume: bool, seconds: dict[str, float] | None
-) -> None:
+def _fit_stage(builder: TrainerBuilder, stage: StagePlan, summary: Summary, resume: bool) -> None:
     """Train one stage, or what a resume has left of it, and add it to the summary."""
     args = builder.arguments(stage)
     checkpoint = _checkpoint_to_resume(stage.folder, args) if resume else None
     state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
     trainer = builder.trainer(stage, args, summary.best, state)
     trainer.clear_leftovers()
-    ended = state is not None and _has_ended(state)
+    ended = state if state and _has_ended(state) else None
     if processes().is_main_process:
-        _log_beginning(builder, stage, args, ended)
-    if state and ended:
+        _log_beginning(builder, stage, args, bool(ended))
+    if ended:
         trainer.load_checkpoint(str(checkpoint))
-        trainer.state = state
+        trainer.state = ended
     else:
-        _run(trainer, stage, checkpoint, seconds)
+        _run(trainer, stage, checkpoint, summary.profile)
     summary.add(trainer, stage.trainable)
     unprepare(trainer.model)
 
@@ -108,13 +104,11 @@ def _log_beginning(builder: TrainerBuilder, stage: StagePlan, args: TrainingArgu
     if not stage.number:
         for note in builder.loaded.notes:
             logger.info("  %s", note)
-        gpus = torch.cuda.device_count() if args.device.type == "cuda" else 1
-        if args.world_size == 1 < gpus:
+        if args.device.type == "cuda" and args.world_size == 1 < (gpus := torch.cuda.device_count()):
             launch = f"accelerate launch --multi_gpu --num_processes {gpus}"
             logger.info("  one of %s GPUs is used; all of them by %s", gpus, launch)
     if builder.recipe.train.stages:
-        learning = sum(p.numel() for p in builder.model.parameters() if p.requires_grad)
-        total = sum(p.numel() for p in builder.model.parameters())
+        learning, total = builder.model.num_parameters(only_trainable=True), builder.model.num_parameters()
         size = f"{learning / 1e6:.2f} M of {total / 1e6:.2f} M weights" + (", ended before" if ended else "")
         line = f"stage {stage.number + 1} of {len(builder.stages)}: {stage.name}, {size}"
         logger.info(line, extra={"style": ""})
@@ -124,10 +118,8 @@ def _checkpoint_to_resume(folder: Path, args: TrainingArguments) -> Path | None:
     """The newest sound checkpoint; logs which ones were passed over and why."""
     checkpoint, passed_over = newest_sound(folder, args.world_size)
     if passed_over and not checkpoint:
-        raise UserError(
-            f"No checkpoint in {folder} can be resumed from: {'; '.join(passed_over)}. Resume on as many "
-            "processes as wrote them, or start a new run without --resume."
-        )
+        way = "Resume on as many processes as wrote them, or start a new run without --resume."
+        raise UserError(f"No checkpoint in {folder} can be resumed from: {'; '.join(passed_over)}. {way}")
     if args.process_index == 0:
         for line in passed_over:
             logger.warning("passed over %s", line)
@@ -138,6 +130,6 @@ def _checkpoint_to_resume(folder: Path, args: TrainingArguments) -> Path | None:
 
 def _has_ended(state: TrainerState) -> bool:
     """Whether training was over when this state was saved: all steps done, or stopped early."""
-    saved = cast(dict[str, Any], state.stateful_callbacks or {})
+    saved: Any = state.stateful_callbacks or {}
     stopped = saved.get("TrainerControl", {}).get("args", {}).get("should_training_stop")
     return state.global_step >= state.max_steps or bool(stopped)

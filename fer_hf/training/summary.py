@@ -14,17 +14,21 @@ from fer_hf.training.trainer import FerTrainer
 
 
 class Summary:
-    """Adds up what the stages of a run leave; epochs and steps are counted over all of them."""
+    """Adds up what the stages of a run leave; epochs and steps are counted over all of them.
+
+    Args:
+        profile: the seconds of each part of a step are added to it; None measures none.
+    """
 
     best: float | None = None
     """The best validation metric so far."""
+    epochs, steps, stopped_early = 0.0, 0, False
 
-    def __init__(self) -> None:
+    def __init__(self, profile: dict[str, float] | None = None):
+        self.profile = profile
         self.log: list[dict[str, float]] = []
         self.clocks: list[Clock] = []
         self.stages: list[Stage] = []
-        self.epochs, self.steps = 0.0, 0
-        self.stopped_early = False
 
     def add(self, trainer: FerTrainer, trainable: str | int | Sequence[str]) -> None:
         """Add a stage that has ended, just now or before a resume."""
@@ -40,13 +44,12 @@ class Summary:
         learning, epochs = trainer.model.num_parameters(only_trainable=True), round(state.epoch or 0.0, 4)
         self.stages.append(Stage(trainable, learning, epochs, state.global_step, self.args.learning_rate))
 
-    def record(self, images: int, events: str, profile: Mapping[str, float] | None = None) -> Training:
+    def record(self, images: int, events: str) -> Training:
         """The section `training` of metrics.json.
 
         Args:
             images: the number of training images.
             events: TensorBoard's folder of the last stage, relative to the run.
-            profile: seconds by part of a step.
         """
         args, metric = self.args, str(self.args.metric_for_best_model)
         best = next(entry for entry in self.log if entry.get(f"eval_{metric}") == self.best)
@@ -68,7 +71,7 @@ class Summary:
             events=events,
             best=Best(metric, best[f"eval_{metric}"], best["epoch"], int(best["step"])),
             history=history(self.log),
-            profile=profile or None,
+            profile=self.profile or None,
         )
 
 

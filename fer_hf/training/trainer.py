@@ -116,9 +116,7 @@ class FerTrainer(SavingTrainer):
                 raise UserError(f"train.lr_scheduler_type=one_cycle needs 4 steps or more, not {num_training_steps}.")
             warm_up = min(max(self.args.get_warmup_steps(num_training_steps), 2), num_training_steps - 2)
             rates, share = [group["lr"] for group in optimizer.param_groups], warm_up / num_training_steps
-            self.lr_scheduler: Any = OneCycleLR(
-                optimizer, rates, num_training_steps, pct_start=share, cycle_momentum=False
-            )
+            self.lr_scheduler = OneCycleLR(optimizer, rates, num_training_steps, pct_start=share, cycle_momentum=False)
         return super().create_scheduler(num_training_steps, optimizer)
 
     def get_train_dataloader(self) -> Any:
@@ -200,12 +198,9 @@ class FerTrainer(SavingTrainer):
         training = self.model.training
         for norm in self.frozen if training else ():
             norm.eval()
-        whole = training and len(inputs["labels"]) == self.args.train_batch_size
-        with (
-            nullcontext()
-            if whole or not self.parts.settings.torch_compile
-            else torch.compiler.set_stance("force_eager")
-        ):
+        is_whole = training and len(inputs["labels"]) == self.args.train_batch_size
+        as_it_is = self.parts.settings.torch_compile and not is_whole
+        with torch.compiler.set_stance("force_eager") if as_it_is else nullcontext():
             outputs = model(pixel_values=inputs["pixel_values"])
         logits, targets, teacher = outputs.logits.float(), inputs["labels"], inputs.get("teacher_logits")
         loss = self.parts.train_loss(logits, targets, teacher) if training else F.cross_entropy(logits, targets)
