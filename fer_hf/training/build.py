@@ -123,13 +123,7 @@ class TrainerBuilder:
             raise UserError(f"train.torch_compile=true does not work here: {reason}")
         return args
 
-    def trainer(
-        self,
-        stage: StagePlan,
-        args: TrainingArguments,
-        best_before: float | None = None,
-        resumed: TrainerState | None = None,
-    ) -> FerTrainer:
+    def trainer(self, stage: StagePlan, args: TrainingArguments, resumed: TrainerState | None = None) -> FerTrainer:
         """The trainer of a stage, whose batch is known to fit into memory where it might not.
 
         With `auto_find_batch_size` the batch becomes one that does, accumulated; on a resume, that of the checkpoint.
@@ -142,7 +136,7 @@ class TrainerBuilder:
         args.per_device_train_batch_size = size
         args.gradient_accumulation_steps *= wanted // size
         gc.collect()  # what an earlier stage, or the attempt, has left on the GPU, in cycles
-        return self._trainer(stage, args, best_before)
+        return self._trainer(stage, args)
 
     def _size_that_fits(self, stage: StagePlan, args: TrainingArguments) -> int:
         """The batch, or the part of it, that fits into memory. Raises `UserError` when none does."""
@@ -153,9 +147,9 @@ class TrainerBuilder:
             try_step(trainer, args.per_device_train_batch_size)
         return args.per_device_train_batch_size
 
-    def _trainer(self, stage: StagePlan, args: TrainingArguments, best_before: float | None = None) -> FerTrainer:
+    def _trainer(self, stage: StagePlan, args: TrainingArguments) -> FerTrainer:
         """A trainer with the callbacks that every training has."""
-        parts, patience = self._parts(stage, args.device, best_before), stage.train.early_stopping_patience
+        parts, patience = self._parts(stage, args.device), stage.train.early_stopping_patience
         callbacks = [ExactResume(), Clock(), *([EarlyStoppingCallback(patience)] if patience else [])]
         settings = self.datasets | {"data_collator": as_is, "compute_metrics": self._metrics, "callbacks": callbacks}
         trainer = FerTrainer(self.model, args, parts, **settings)
@@ -163,7 +157,7 @@ class TrainerBuilder:
         trainer.remove_callback(ProgressCallback)
         return trainer
 
-    def _parts(self, stage: StagePlan, device: torch.device, best_before: float | None) -> TrainerParts:
+    def _parts(self, stage: StagePlan, device: torch.device) -> TrainerParts:
         """What the sections `train`, `augment` and `loss` say, as objects."""
         train, augment, loss, seed = stage.train, self.recipe.augment, self.recipe.loss, stage.seed
         weight = class_weights(loss, self.train)
@@ -179,7 +173,6 @@ class TrainerBuilder:
             eval_transform=EvalTransform(self.spec),
             train_transform=self._train_transform(stage) if augment.enabled else None,
             train_loss=TrainLoss(None if weight is None else weight.to(device), **scalars),
-            best_before=best_before,
             sampler=ClassBalancedSampler(np.asarray(self.train["label"][:]), seed) if balanced else None,
             mix=Mix(len(self.labels), augment.mixup, augment.cutmix, seed) if mixes else None,
             teacher=self.teacher,
@@ -207,7 +200,7 @@ class TrainerBuilder:
             base_model=self.loaded.base_model or parent.base_model,
             architecture=getattr(config, "architecture", config.model_type),
             pretrained=model.pretrained,
-            parameters=sum(p.numel() for p in self.model.parameters()),
+            parameters=self.model.num_parameters(),
             image_size=self.spec.size,
             mean=self.spec.mean,
             std=self.spec.std,

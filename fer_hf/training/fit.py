@@ -59,7 +59,8 @@ def _fit_stage(builder: TrainerBuilder, stage: StagePlan, summary: Summary, resu
     args = builder.arguments(stage)
     checkpoint = _checkpoint_to_resume(stage.folder, args) if resume else None
     state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
-    trainer = builder.trainer(stage, args, summary.best, state)
+    trainer = builder.trainer(stage, args, state)
+    trainer.best_before = summary.best
     trainer.clear_leftovers()
     ended = state if state and _has_ended(state) else None
     if processes().is_main_process:

@@ -25,29 +25,29 @@ def _calls(name: str) -> Any:
 class HookedTrainer(Trainer):
     """A `Trainer` whose private methods have public names: subclasses override these, and call `super()` under them."""
 
-    # Batches go to the device here; ours are augmented there, as a whole.
     prepare_batch = Trainer._prepare_inputs
     _prepare_inputs = _calls("prepare_batch")
-    # The order of the training images: classes may be drawn equally often.
+    """Batches go to the device here; ours are augmented there, as a whole."""
     train_sampler = Trainer._get_train_sampler
     _get_train_sampler = _calls("train_sampler")
-    # The rate in the log: of several groups of parameters, the one of the recipe.
+    """The order of the training images: classes may be drawn equally often."""
     logged_learning_rate = Trainer._get_learning_rate
     _get_learning_rate = _calls("logged_learning_rate")
-    # Where `checkpoint-N` folders are made: they are moved into place when they are whole.
+    """The rate in the log: of several groups of parameters, the one of the recipe."""
     checkpoint_folder = Trainer._get_output_dir
     _get_output_dir = _calls("checkpoint_folder")
-    # A checkpoint: it is sealed with a manifest, and refused with weights that are not finite.
+    """Where `checkpoint-N` folders are made: they are moved into place when they are whole."""
     save_checkpoint = Trainer._save_checkpoint
     _save_checkpoint = _calls("save_checkpoint")
-    # The large parts of it: a thread writes copies of them, while training goes on.
+    """A checkpoint: it is sealed with a manifest, and refused with weights that are not finite."""
     save_weights = Trainer._save
     _save = _calls("save_weights")
+    """The large parts of it: a thread writes copies of them, while training goes on."""
     save_optimizer = Trainer._save_optimizer_and_scheduler
     _save_optimizer_and_scheduler = _calls("save_optimizer")
-    # The weights of a checkpoint: their average is loaded, too.
     load_checkpoint = Trainer._load_from_checkpoint
     _load_from_checkpoint = _calls("load_checkpoint")
+    """The weights of a checkpoint: their average is loaded, too."""
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         """Leave out the search for the checkpoint of the best step: ours is a folder of its own."""

@@ -47,7 +47,6 @@ class TrainerParts:
         train_transform: the same with augmentation; None trains without any.
         train_loss: of logits `(B, C)`, hard or soft targets, and the teacher's logits or None. Evaluation takes plain
             cross-entropy, so that losses can be compared.
-        best_before: the best validation metric of earlier stages.
         sampler: of the training images; shuffled when None.
         mix: mixup or CutMix.
         teacher: sees each training batch as the student does.
@@ -59,7 +58,6 @@ class TrainerParts:
     eval_transform: EvalTransform
     train_transform: TrainTransform | None
     train_loss: Callable[[Tensor, Tensor, Tensor | None], Tensor]
-    best_before: float | None = None
     sampler: ClassBalancedSampler | None = None
     mix: Mix | None = None
     teacher: Teacher | None = None
@@ -75,6 +73,9 @@ class FerTrainer(SavingTrainer):
             gradient, as in the paper; of several shapes of batches, the whole training batch alone is compiled.
         settings: other arguments of `Trainer`, such as the two datasets, whose batches are `FaceDataset`'s.
     """
+
+    best_before: float | None = None
+    """The best validation metric of earlier stages."""
 
     def __init__(self, model: PreTrainedModel, args: TrainingArguments, parts: TrainerParts, **settings: Any):
         super().__init__(parts.best_model, parts.processor, model=model, args=args, **settings)
@@ -116,7 +117,9 @@ class FerTrainer(SavingTrainer):
                 raise UserError(f"train.lr_scheduler_type=one_cycle needs 4 steps or more, not {num_training_steps}.")
             warm_up = min(max(self.args.get_warmup_steps(num_training_steps), 2), num_training_steps - 2)
             rates, share = [group["lr"] for group in optimizer.param_groups], warm_up / num_training_steps
-            self.lr_scheduler = OneCycleLR(optimizer, rates, num_training_steps, pct_start=share, cycle_momentum=False)
+            self.lr_scheduler: Any = OneCycleLR(
+                optimizer, rates, num_training_steps, pct_start=share, cycle_momentum=False
+            )
         return super().create_scheduler(num_training_steps, optimizer)
 
     def get_train_dataloader(self) -> Any:
@@ -216,7 +219,7 @@ class FerTrainer(SavingTrainer):
             if not math.isfinite(loss := metrics["eval_loss"]):
                 raise self.diverged(f"after step {self.state.global_step} the validation loss is {loss}")
             value = metrics[f"eval_{self.args.metric_for_best_model}"]
-            earlier = [best for best in (self.state.best_metric, self.parts.best_before) if best is not None]
+            earlier = [best for best in (self.state.best_metric, self.best_before) if best is not None]
             if all(value > best if self.args.greater_is_better else value < best for best in earlier):
                 self.keep_best()
         return metrics
