@@ -40,8 +40,7 @@ class ExactResume(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.epoch == int(state.epoch) or control.should_training_stop:
             control.should_save = False
-        if control.should_save:
-            control.should_log = True
+        control.should_log |= control.should_save
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         control.should_log = True  # so that no logged loss spans two epochs
@@ -74,8 +73,7 @@ class SaveOnSigterm(TrainerCallback):
             flag = torch.tensor(float(self.received))
             torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX, group=self._group)
             self.agreed = bool(flag.item())
-        if self.agreed:
-            control.should_save = True
+        control.should_save |= self.agreed
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.agreed:

@@ -36,8 +36,10 @@ def defect(folder: Path, processes: int = 1) -> str | None:
     if not manifest.is_file():
         return "it has no manifest"
     try:
-        files = dict(json.loads(manifest.read_text(encoding="utf-8")))
-    except (TypeError, ValueError):
+        files = json.loads(manifest.read_text(encoding="utf-8"))
+    except ValueError:
+        files = None
+    if not isinstance(files, dict):
         return "its manifest is damaged"
     for name, expected in files.items():
         path = folder / name

@@ -5,7 +5,7 @@ its subclasses override that. A test checks, on both majors of transformers, tha
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -42,9 +42,10 @@ class HookedTrainer(Trainer):
     """A checkpoint: it is sealed with a manifest, and refused with weights that are not finite."""
     save_weights = Trainer._save
     _save = _calls("save_weights")
-    """The large parts of it: a thread writes copies of them, while training goes on."""
+    """The weights in it: a thread writes a copy of them, while training goes on."""
     save_optimizer = Trainer._save_optimizer_and_scheduler
     _save_optimizer_and_scheduler = _calls("save_optimizer")
+    """The states of optimiser and schedule in it: they are written likewise."""
     load_checkpoint = Trainer._load_from_checkpoint
     _load_from_checkpoint = _calls("load_checkpoint")
     """The weights of a checkpoint: their average is loaded, too."""
@@ -81,8 +82,6 @@ def compiled(network: nn.Module) -> Iterator[None]:
     """
     torch.compiler.reset()  # or the models of earlier trainings in this process count against its limit
     network.compile(dynamic=False)
-    try:
-        with torch._dynamo.config.patch(suppress_errors=True, recompile_limit=64):
-            yield
-    finally:
-        vars(network).pop("_compiled_call_impl")
+    with torch._dynamo.config.patch(suppress_errors=True, recompile_limit=64), ExitStack() as at_the_end:
+        at_the_end.callback(vars(network).pop, "_compiled_call_impl")
+        yield

@@ -30,8 +30,8 @@ from fer_hf.training.arguments import training_arguments
 from fer_hf.training.build import class_weights
 from fer_hf.training.callbacks import ProgressLine
 from fer_hf.training.checkpoints import checkpoints, defect, step_of
+from fer_hf.training.fit import history
 from fer_hf.training.hooks import HookedTrainer
-from fer_hf.training.summary import history
 
 
 def digest(run: Run) -> str:
