@@ -58,7 +58,7 @@ def fit(recipe: Recipe, faces: Faces | DatasetDict, run: Run, resume: bool = Fal
     processes().wait_for_everyone()  # before the others read what was written
 
 
-def _fit_stage(builder: TrainerBuilder, stage: StagePlan, summary: Summary, resume: bool) -> None:
+def _fit_stage(builder: TrainerBuilder, stage: StagePlan, summary: "Summary", resume: bool) -> None:
     """Train one stage, or what a resume has left of it, and add it to the summary."""
     args = builder.arguments(stage)
     checkpoint = _checkpoint_to_resume(stage.folder, args) if resume else None
