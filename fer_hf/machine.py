@@ -4,11 +4,12 @@ import gc
 import logging
 import os
 import platform
+import re
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -40,25 +41,18 @@ def process_settings_kept() -> Iterator[None]:
     import torch
 
     environ = dict(os.environ)
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    levels, disabled = [(logger.level, logger.propagate) for logger in loggers], logging.root.manager.disable
-    collects, thresholds = gc.isenabled(), gc.get_threshold()
-    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    try:
-        with warnings.catch_warnings():
-            yield
-    finally:
-        for name in os.environ.keys() - environ.keys():
-            del os.environ[name]
-        os.environ.update(environ)
-        for logger, (level, propagates) in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-            logger.propagate = propagates
-        logging.disable(disabled)
-        (gc.enable if collects else gc.disable)()
-        gc.set_threshold(*thresholds)
-        torch.set_num_threads(threads)
-        torch.set_float32_matmul_precision(precision)
+    with warnings.catch_warnings(), ExitStack() as at_the_end:
+        at_the_end.callback(os.environ.update, environ)
+        at_the_end.callback(lambda: [os.environ.pop(name) for name in os.environ.keys() - environ.keys()])
+        for logger in map(logging.getLogger, LOGGERS):
+            at_the_end.callback(logger.setLevel, logger.level)
+            at_the_end.callback(setattr, logger, "propagate", logger.propagate)
+        at_the_end.callback(logging.disable, logging.root.manager.disable)
+        at_the_end.callback(gc.enable if gc.isenabled() else gc.disable)
+        at_the_end.callback(gc.set_threshold, *gc.get_threshold())
+        at_the_end.callback(torch.set_num_threads, torch.get_num_threads())
+        at_the_end.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        yield
 
 
 def environment(seed: int | None = None) -> dict[str, Any]:
@@ -67,31 +61,26 @@ def environment(seed: int | None = None) -> dict[str, Any]:
     for name in PACKAGES:
         with suppress(PackageNotFoundError):
             versions[name] = version(name)
-    gpu = None
-    if torch := sys.modules.get("torch"):
-        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    torch, cpu = sys.modules.get("torch"), re.search(r"^model name.*?:(.*)$", _cpuinfo(), re.MULTILINE)
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": versions,
         "hardware": {
-            "cpu": _cpu_name(),
+            "cpu": cpu[1].strip() if cpu else platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
             "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
-            "gpu": gpu,
+            "gpu": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None,
         },
         "git_commit": _git_commit(),
         "seed": seed,
     }
 
 
-def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+def _cpuinfo() -> str:
+    """What Linux says of the processors; empty elsewhere."""
+    file = Path("/proc/cpuinfo")
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
 
 
 def _git_commit() -> str | None:
@@ -108,8 +97,5 @@ def has_vnni() -> bool:
 
     Without it, U8 x S8 products saturate at 16 bits, and weights must leave one bit of their range unused.
     """
-    cpu = Path("/proc/cpuinfo")
-    if not cpu.is_file():
-        return True
-    text = cpu.read_text(encoding="utf-8", errors="replace")
-    return "vnni" in text or "flags" not in text
+    cpu = _cpuinfo()
+    return "vnni" in cpu or "flags" not in cpu

@@ -16,7 +16,6 @@ from fer_hf.recipe.schema import Recipe, Stage, Train
 Problem = tuple[str, str]
 
 GONE = "each model fits on one GPU, and several train it by DDP (accelerate launch --multi_gpu)."
-# Fields of TrainingArguments that a recipe may not set, and what to do instead.
 SET_BY_US = {
     "output_dir": "The run folder decides it: use --output.",
     "logging_dir": "TensorBoard files lie in the run folder: use --output.",
@@ -47,60 +46,38 @@ RETIRED = {"fsdp": False, "ddp_comm_hook": "none", "torch_compile": "auto"}
 dropped when such a file is read."""
 
 
-def contradictions(recipe: Recipe) -> list[Problem]:
+def contradictions(recipe: Recipe) -> Iterator[Problem]:
     """Settings that do not go together."""
     loss, train, augment = recipe.loss, recipe.train, recipe.augment
-    labels, weights = label_names(recipe.data.label_set), loss.class_weights
-    mixes, by_steps = augment.mixup or augment.cutmix, train.passed_through.get("max_steps", -1) > 0
-    soft = {
-        "augment.mixup or augment.cutmix": mixes,
-        "loss.label_smoothing": loss.label_smoothing,
-        "loss.soft_labels": loss.soft_labels,
-    }
-    softens = " and ".join(key for key, on in soft.items() if on)
-    rules = (
-        ("export.int8", recipe.export.int8 and not recipe.export.onnx, "quantises the ONNX model: set export.onnx too"),
-        (
-            "loss.focal_gamma",
-            loss.focal_gamma and softens,
-            f"the focal loss takes hard labels only: leave out {softens}",
-        ),
-        ("augment.mixup", mixes and not augment.enabled, "mixing is an augmentation, and augment.enabled is false"),
-        (
-            "loss.class_weights",
-            not isinstance(weights, str) and len(weights) != len(labels),
-            f"{len(weights)} weights for the {len(labels)} labels {', '.join(labels)}",
-        ),
-        (
-            "train.sampling",
-            train.sampling == "class_balanced" and weights != "none",
-            "balances the classes a second time: choose it or loss.class_weights",
-        ),
-        (
-            "train.sam_rho",
-            train.sam_rho and train.precision == "fp16",
-            "SAM cannot use the scaled gradients of fp16: set train.precision to bf16 or fp32",
-        ),
-        ("train.sam_adaptive", train.sam_adaptive and not train.sam_rho, "needs a radius: set train.sam_rho"),
-        (
-            "train.max_steps",
-            train.stages and by_steps,
-            "would hold for each of the stages: give them num_train_epochs",
-        ),
-        (
-            "train.progressive_sizes",
-            train.progressive_sizes and (not augment.enabled or by_steps),
-            "needs augment.enabled, and num_train_epochs instead of max_steps",
-        ),
-    )
-    return [*((key, why) for key, wrong, why in rules if wrong), *_too_few_epochs(train)]
+    labels, weights, mixes = label_names(recipe.data.label_set), loss.class_weights, augment.mixup or augment.cutmix
+    smooth = {"loss.label_smoothing": loss.label_smoothing, "loss.soft_labels": loss.soft_labels}
+    softens = [key for key, on in {"augment.mixup or augment.cutmix": mixes, **smooth}.items() if on]
+    if recipe.export.int8 and not recipe.export.onnx:
+        yield "export.int8", "quantises the ONNX model: set export.onnx too"
+    if loss.focal_gamma and softens:
+        yield "loss.focal_gamma", f"the focal loss takes hard labels only: leave out {' and '.join(softens)}"
+    if mixes and not augment.enabled:
+        yield "augment.mixup", "mixing is an augmentation, and augment.enabled is false"
+    if not isinstance(weights, str) and len(weights) != len(labels):
+        yield "loss.class_weights", f"{len(weights)} weights for the {len(labels)} labels {', '.join(labels)}"
+    if train.sampling == "class_balanced" and weights != "none":
+        yield "train.sampling", "balances the classes a second time: choose it or loss.class_weights"
+    yield from _contradictions_of_training(train, augment.enabled)
 
 
-def _too_few_epochs(train: Train) -> Iterator[Problem]:
-    """Each progressive size, and the model's own, needs an epoch."""
-    sizes = train.progressive_sizes
+def _contradictions_of_training(train: Train, augments: bool) -> Iterator[Problem]:
+    """Settings of `train` that do not go together."""
+    by_steps, sizes = train.passed_through.get("max_steps", -1) > 0, train.progressive_sizes
     epochs = min(stage.num_train_epochs or train.num_train_epochs for stage in train.stages or [Stage()])
-    if sizes and epochs < len(sizes) + 1:
+    if train.sam_rho and train.precision == "fp16":
+        yield "train.sam_rho", "SAM cannot use the scaled gradients of fp16: set train.precision to bf16 or fp32"
+    if train.sam_adaptive and not train.sam_rho:
+        yield "train.sam_adaptive", "needs a radius: set train.sam_rho"
+    if train.stages and by_steps:
+        yield "train.max_steps", "would hold for each of the stages: give them num_train_epochs"
+    if sizes and (not augments or by_steps):
+        yield "train.progressive_sizes", "needs augment.enabled, and num_train_epochs instead of max_steps"
+    if sizes and epochs < len(sizes) + 1:  # each size, and the model's own, needs an epoch
         why = f"{len(sizes)} sizes, and the model's own, for {epochs:g} epochs: each needs one"
         yield "train.progressive_sizes", why
 
@@ -111,20 +88,20 @@ def passed_through_problems(train: Train) -> list[Problem]:
         return []
     from transformers import TrainingArguments
 
-    known = [field.name for field in fields(TrainingArguments) if field.init]
-    types = get_type_hints(TrainingArguments)
-    reasons = {key: _reason(key, value, known, types) for key, value in train.passed_through.items()}
+    hints = get_type_hints(TrainingArguments)
+    types = {field.name: hints[field.name] for field in fields(TrainingArguments) if field.init}
+    reasons = {key: _reason(key, value, types) for key, value in train.passed_through.items()}
     return [(f"train.{key}", reason) for key, reason in reasons.items() if reason]
 
 
-def _reason(key: str, value: Any, known: list[str], types: dict[str, Any]) -> str:
+def _reason(key: str, value: Any, types: dict[str, Any]) -> str:
     """Why a key cannot be passed on; empty when it can."""
     if key in RETIRED or key.startswith("fsdp_"):
         return f"this key is gone: {GONE}"
     if key in SET_BY_US or key.startswith(("hub_", "push_to_hub")):
         return f"it is set by fer_hf. {SET_BY_US.get(key, 'Use `fer-hf push`.')}"
-    if key not in known:
-        near = get_close_matches(key, [*Train.model_fields, *sorted(known)], n=1)
+    if key not in types:
+        near = get_close_matches(key, [*Train.model_fields, *sorted(types)], n=1)
         return "unknown key, also to TrainingArguments." + (f" Did you mean 'train.{near[0]}'?" if near else "")
     try:
         TypeAdapter(types[key]).validate_python(value)

@@ -17,12 +17,9 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.2 floats: `1e-4` is a number, where PyYAML's YAML 1.1 reads a string."""
 
 
+FLOAT = re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
 _Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+.0123456789"))
 
 
 def parse_yaml(text: str, origin: str) -> Any:
@@ -35,12 +32,10 @@ def parse_yaml(text: str, origin: str) -> Any:
 
 def _lines(node: yaml.Node | None, key: str = "") -> dict[str, int]:
     """The line of every key of a YAML document, from 1, by names such as `train.stages.0.trainable`."""
-    children: list[tuple[Any, yaml.Node]] = []
+    children: Any = enumerate(node.value) if isinstance(node, yaml.SequenceNode) else ()
     if isinstance(node, yaml.MappingNode):
-        children = [(name.value, value) for name, value in node.value]
-    elif isinstance(node, yaml.SequenceNode):
-        children = list(enumerate(node.value))
-    lines = {key: node.start_mark.line + 1} if key and isinstance(node, yaml.Node) else {}
+        children = ((name.value, value) for name, value in node.value)
+    lines = {key: node.start_mark.line + 1} if key and node else {}
     for name, value in children:
         lines |= _lines(value, f"{key}.{name}" if key else str(name))
     return lines
@@ -48,9 +43,8 @@ def _lines(node: yaml.Node | None, key: str = "") -> dict[str, int]:
 
 def shipped_recipes() -> Path:
     """The folder of the recipes that come with the package, installed or in a checkout."""
-    package = Path(__file__).parents[1]
-    installed = package / "recipes"
-    return installed if installed.is_dir() else package.parent / "recipes"
+    installed = Path(__file__).parents[1] / "recipes"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "recipes"
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -129,13 +123,12 @@ def validate_recipe(content: dict[str, Any], origin: str = "recipe", places: dic
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
         # Where a text or a list may stand, pydantic complains of both: only what is wrong with the list is told.
-        items = [
-            item for item in error.errors() if item["loc"][-1:] != ("str",) or isinstance(item["input"], str | int)
-        ]
-        problems = [_problem(item, places or {}) for item in items or error.errors()]
+        errors = error.errors()
+        items = [item for item in errors if item["loc"][-1:] != ("str",) or isinstance(item["input"], str | int)]
+        problems = [_problem(item, places or {}) for item in items or errors]
         raise UserError(f"{origin}:\n  " + "\n  ".join(problems)) from error
     recipe._origin = places or {}
-    if reasons := passed_through_problems(recipe.train) or contradictions(recipe):
+    if reasons := passed_through_problems(recipe.train) or list(contradictions(recipe)):
         raise UserError(f"{origin}:\n  " + "\n  ".join(f"{key}: {why} ({recipe.where(key)})" for key, why in reasons))
     return recipe
 
@@ -143,18 +136,15 @@ def validate_recipe(content: dict[str, Any], origin: str = "recipe", places: dic
 def _override(content: dict[str, Any], override: str) -> str:
     """Apply `section.key=value`, the value being YAML; returns the key."""
     key, separator, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not separator or not all(parts) or len(parts) > 2:
+    section, dot, name = key.strip().rpartition(".")
+    if not separator or not name or bool(section) != bool(dot) or "." in section:
         raise UserError(f"{override!r} is not an override: write section.key=value, such as train.learning_rate=1e-4.")
-    target = content
-    for part in parts[:-1]:
-        if not isinstance(target.get(part), dict):
-            target[part] = {}
-        target = target[part]
+    if section and not isinstance(content.get(section), dict):
+        content[section] = {}
     # A value with a colon or a hash, such as `folder:/a b: c #2`, is a text for people; any other is YAML.
     is_text = not re.match(r"^[\[{'\"]", text) and re.search(r"[:#]", text)
-    target[parts[-1]] = text if is_text else parse_yaml(text, f"The value of {key}")
-    return ".".join(parts)
+    (content[section] if section else content)[name] = text if is_text else parse_yaml(text, f"The value of {key}")
+    return key.strip()
 
 
 def _problem(item: Any, places: dict[str, str]) -> str:

@@ -55,22 +55,17 @@ def load_study(name: str) -> Study:
         raise UserError(f"{path}: {wrong}: unknown key. Did you mean {near[0]!r}?")
     variants, matrix = content.get("variants") or {"": {}}, content.get("matrix") or {}
     _check(path, variants, matrix)
-    entries: dict[str, list[str]] = {"logs": []}  # a folder of the study itself
+    entries: dict[str, list[str]] = {}
     for variant, *values in itertools.product(variants, *matrix.values()):
         varied = dict(zip(matrix, values, strict=True))
-        overrides = [
-            f"{key}={json.dumps(value, default=str, ensure_ascii=False)}"
-            for key, value in (variants[variant] | varied).items()
-        ]
+        changes = variants[variant] | varied
+        overrides = [f"{k}={json.dumps(v, default=str, ensure_ascii=False)}" for k, v in changes.items()]
         parts = [str(variant), *(_part(key, value) for key, value in varied.items())]
         label = re.sub(r"[^\w.=+-]+", "-", "-".join(parts)).strip("-.")[:100] or "entry"
-        if same := [
-            entry for entry, others in entries.items() if sorted(others) == sorted(overrides) and entry != "logs"
-        ]:
+        if same := [entry for entry, others in entries.items() if sorted(others) == sorted(overrides)]:
             raise UserError(f"{path}: {label} would be the same run as {same[0]}.")
         names = (f"{label}-{number}" if number else label for number in itertools.count())
-        entries[next(name for name in names if name not in entries)] = overrides
-    del entries["logs"]
+        entries[next(name for name in names if name not in (*entries, "logs"))] = overrides  # logs/ is the study's
     beside = path.parent / content["recipe"]
     own_name = path.resolve().parent.name if path.stem == "study" else path.stem
     return Study(own_name, str(beside if beside.is_file() else content["recipe"]), entries)

@@ -1,6 +1,7 @@
 """The recipe's `train` section as `TrainingArguments` of the installed transformers, 4.57 or 5."""
 
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from transformers import TrainingArguments
 
 from fer_hf.errors import UserError
 from fer_hf.recipe.schema import Train
-from fer_hf.training.hooks import use_one_gpu
+from fer_hf.training.hooks import use_one_device
 from fer_hf.training.launch import processes
 
 ONE_CYCLE = "one_cycle"
@@ -46,9 +47,6 @@ def training_arguments(train: Train, folder: Path) -> TrainingArguments:
         "bf16": precision == "bf16",
         "fp16": precision == "fp16",
         "eval_strategy": "epoch",
-        "save_strategy": "steps",
-        "greater_is_better": train.metric_for_best_model != "loss",
-        "logging_strategy": "steps",
         "logging_nan_inf_filter": False,  # such a loss stops the run
         "restore_callback_states_from_checkpoint": True,
         "remove_unused_columns": False,
@@ -61,7 +59,7 @@ def training_arguments(train: Train, folder: Path) -> TrainingArguments:
         args = TrainingArguments(**(defaults | _settings(train)))
     except (TypeError, ValueError) as error:
         raise UserError(f"The section `train` of the recipe does not make TrainingArguments: {error}") from error
-    use_one_gpu(args)
+    use_one_device(args)
     if args.device.type == "cpu":
         _share_cores()
     return args
@@ -99,3 +97,17 @@ def _share_cores() -> None:
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(1024)
     share = (psutil.cpu_count(logical=False) or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(max(1, min(share, len(allowed))))
+
+
+@cache
+def compiler_fault(device: torch.device) -> str | None:
+    """Why `torch.compile` does not work on a device, such as for want of a compiler; None when it does.
+
+    Found by trying.
+    """
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(8, device=device))
+    except Exception as error:  # of compilers, drivers and headers, each in a class of its own
+        cause = getattr(error, "inner_exception", error)
+        return (str(cause).strip() or repr(cause)).splitlines()[0]
+    return None

@@ -1,7 +1,7 @@
 """An exponential moving average of the weights, evaluated and saved in their place."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,10 @@ class WeightAverage(TrainerCallback):
     def in_place_of(self, model: nn.Module) -> Iterator[None]:
         """Inside, `model` has the averaged weights; at the end exactly those from before again."""
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        model.load_state_dict(self.state_dict())
-        try:
+        with ExitStack() as at_the_end:
+            at_the_end.callback(model.load_state_dict, before)
+            model.load_state_dict(self.state_dict())
             yield
-        finally:
-            model.load_state_dict(before)
 
     def state_dict(self) -> dict[str, Any]:
         """The averaged weights by name: what a checkpoint keeps in `FILE`."""

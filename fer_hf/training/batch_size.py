@@ -26,8 +26,8 @@ def batch_that_fits(trainer: FerTrainer) -> int:
     largest = torch.tensor(largest_that_fits(wanted, partial(try_step, trainer)), device=trainer.args.device)
     size = int(trainer.accelerator.gather(largest).min())
     if size < wanted and trainer.is_world_process_zero():
-        message = "  %s images do not fit into memory: batches of %s, %s of them for one"
-        logger.warning(message, wanted, size, wanted // size)
+        parts = f"batches of {size}, {wanted // size} of them for one"
+        logger.warning("  %s images do not fit into memory: %s", wanted, parts)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()  # what is reported is the training's
     return size
@@ -46,11 +46,10 @@ def memory_explained(advice: Callable[[], str]) -> Iterator[None]:
 
 def what_to_lower(trainer: FerTrainer) -> str:
     """After "Out of memory ", for who trains or evaluates with this trainer."""
-    size, what = trainer.args.per_device_eval_batch_size, "lower train.per_device_eval_batch_size"
-    if trainer.model.training:
-        size, what = trainer.args.per_device_train_batch_size, "lower train.per_device_train_batch_size"
-        if size > 1:
-            what += ", or set train.auto_find_batch_size=true, which accumulates smaller batches"
+    key = "per_device_train_batch_size" if trainer.model.training else "per_device_eval_batch_size"
+    size, what = getattr(trainer.args, key), f"lower train.{key}"
+    if trainer.model.training and size > 1:
+        what += ", or set train.auto_find_batch_size=true, which accumulates smaller batches"
     height, width = trainer.parts.eval_transform.spec.size
     images = f"{size} images of {height} x {width} pixels"
     return f"with {images} at once: {what}. A smaller model.image_size needs less, too."
@@ -80,7 +79,7 @@ def try_step(trainer: FerTrainer, size: int) -> None:
     """
     model = trainer.model
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    copies = 2 + 3 * bool(trainer.parts.sam_rho) + (trainer.args.world_size > 1)
+    copies = 2 + 3 * bool(trainer.parts.settings.sam_rho) + (trainer.args.world_size > 1)
     trainer.state.epoch = trainer.args.num_train_epochs  # when images are as large as they become
     with running_statistics_kept(model):
         reserved = [torch.empty_like(parameter) for parameter in learning for _ in range(copies)]

@@ -5,6 +5,7 @@ checkpoints; the model, the decoded images and the teacher are made once and sha
 """
 
 import gc
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,31 +14,32 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset, DatasetDict
+from torch import nn
 from transformers import EarlyStoppingCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
+from fer_hf.data.cache import decoded
+from fer_hf.data.decode import Array
 from fer_hf.data.faces import Faces
 from fer_hf.errors import UserError
-from fer_hf.images.batches import as_is
+from fer_hf.images.batches import FaceDataset, as_is
 from fer_hf.images.spec import ImageSpec
-from fer_hf.images.transforms import EvalTransform
+from fer_hf.images.transforms import EvalTransform, TrainTransform
 from fer_hf.metrics import classification_metrics
 from fer_hf.models.load import load_model
 from fer_hf.recipe.schema import Loss, Recipe, Stage, Train
 from fer_hf.runs.folder import Run
 from fer_hf.runs.records import Model
-from fer_hf.training.arguments import ONE_CYCLE, training_arguments
+from fer_hf.training.arguments import compiler_fault, training_arguments
 from fer_hf.training.batch_size import batch_that_fits, memory_explained, try_step, what_to_lower
 from fer_hf.training.callbacks import Clock, ExactResume
-from fer_hf.training.compiling import compiler_fault
-from fer_hf.training.inputs import batches, check_sizes, train_transform
+from fer_hf.training.launch import processes
 from fer_hf.training.losses import TrainLoss, balanced_weights, effective_number_weights
 from fer_hf.training.mixing import Mix
-from fer_hf.training.parameters import parameter_groups, set_trainable
-from fer_hf.training.parts import TrainerParts
+from fer_hf.training.parameters import set_trainable
 from fer_hf.training.sampling import ClassBalancedSampler
 from fer_hf.training.teacher import Teacher
-from fer_hf.training.trainer import FerTrainer
+from fer_hf.training.trainer import FerTrainer, TrainerParts
 
 
 @dataclass(frozen=True)
@@ -64,16 +66,15 @@ class StagePlan:
 
 def plan_stages(recipe: Recipe, run: Run) -> list[StagePlan]:
     """The stages of a recipe; where it names none, a single one of all parameters."""
-    plans = []
+    plans, several = [], bool(recipe.train.stages)
     events = run.tensorboard / re.sub(r"[^\w.-]+", "-", recipe.public()["model"]["name"])
     for number, stage in enumerate(recipe.train.stages or [Stage()]):
         train = recipe.train.model_copy(update=stage.model_dump(exclude={"trainable"}, exclude_none=True))
         key = f"train.stages.{number}.trainable"
         name = "+".join(stage.trainable) if isinstance(stage.trainable, list) else str(stage.trainable)
-        places = (run.checkpoints, events / name)
-        if recipe.train.stages:
-            places = (run.checkpoints / f"stage-{number + 1}", events / f"{number + 1}-{name}")
-        plans.append(StagePlan(number, stage.trainable, name, f"{key} ({recipe.where(key)})", train, *places))
+        folder = run.checkpoints / f"stage-{number + 1}" if several else run.checkpoints
+        files = events / (f"{number + 1}-{name}" if several else name)
+        plans.append(StagePlan(number, stage.trainable, name, f"{key} ({recipe.where(key)})", train, folder, files))
     return plans
 
 
@@ -122,13 +123,7 @@ class TrainerBuilder:
             raise UserError(f"train.torch_compile=true does not work here: {reason}")
         return args
 
-    def trainer(
-        self,
-        stage: StagePlan,
-        args: TrainingArguments,
-        best_before: float | None = None,
-        resumed: TrainerState | None = None,
-    ) -> FerTrainer:
+    def trainer(self, stage: StagePlan, args: TrainingArguments, resumed: TrainerState | None = None) -> FerTrainer:
         """The trainer of a stage, whose batch is known to fit into memory where it might not.
 
         With `auto_find_batch_size` the batch becomes one that does, accumulated; on a resume, that of the checkpoint.
@@ -141,7 +136,7 @@ class TrainerBuilder:
         args.per_device_train_batch_size = size
         args.gradient_accumulation_steps *= wanted // size
         gc.collect()  # what an earlier stage, or the attempt, has left on the GPU, in cycles
-        return self._trainer(stage, args, best_before)
+        return self._trainer(stage, args)
 
     def _size_that_fits(self, stage: StagePlan, args: TrainingArguments) -> int:
         """The batch, or the part of it, that fits into memory. Raises `UserError` when none does."""
@@ -152,53 +147,44 @@ class TrainerBuilder:
             try_step(trainer, args.per_device_train_batch_size)
         return args.per_device_train_batch_size
 
-    def _trainer(self, stage: StagePlan, args: TrainingArguments, best_before: float | None = None) -> FerTrainer:
+    def _trainer(self, stage: StagePlan, args: TrainingArguments) -> FerTrainer:
         """A trainer with the callbacks that every training has."""
-        parts, patience = self._parts(stage, args.device, best_before), stage.train.early_stopping_patience
-        trainer = FerTrainer(
-            self.model,
-            args,
-            parts,
-            data_collator=as_is,
-            compute_metrics=self._metrics,
-            callbacks=[ExactResume(), Clock(), *([EarlyStoppingCallback(patience)] if patience else [])],
-            **self.datasets,
-        )
+        parts, patience = self._parts(stage, args.device), stage.train.early_stopping_patience
+        callbacks = [ExactResume(), Clock(), *([EarlyStoppingCallback(patience)] if patience else [])]
+        settings = self.datasets | {"data_collator": as_is, "compute_metrics": self._metrics, "callbacks": callbacks}
+        trainer = FerTrainer(self.model, args, parts, **settings)
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         return trainer
 
-    def _parts(self, stage: StagePlan, device: torch.device, best_before: float | None) -> TrainerParts:
+    def _parts(self, stage: StagePlan, device: torch.device) -> TrainerParts:
         """What the sections `train`, `augment` and `loss` say, as objects."""
         train, augment, loss, seed = stage.train, self.recipe.augment, self.recipe.loss, stage.seed
         weight = class_weights(loss, self.train)
+        scalars = loss.model_dump(include={"label_smoothing", "focal_gamma", "teacher_weight", "temperature"})
         balanced, mixes = train.sampling == "class_balanced", augment.mixup or augment.cutmix
         if loss.teacher and not self.teacher:
             key = f"loss.teacher ({self.recipe.where('loss.teacher')})"
             self.teacher = Teacher(loss.teacher, self.labels, self.spec, device, key)
         return TrainerParts(
+            settings=train,
             best_model=self.run.model,
             processor=self.loaded.processor,
             eval_transform=EvalTransform(self.spec),
-            train_transform=train_transform(augment, train, self.spec, len(self.train), seed),
-            train_loss=TrainLoss(
-                weight if weight is None else weight.to(device),
-                loss.label_smoothing,
-                loss.focal_gamma,
-                loss.teacher_weight,
-                loss.temperature,
-            ),
-            parameter_groups=parameter_groups(
-                self.model, train.learning_rate, train.weight_decay, train.head_learning_rate, train.layer_decay
-            ),
-            best_before=best_before,
+            train_transform=self._train_transform(stage) if augment.enabled else None,
+            train_loss=TrainLoss(None if weight is None else weight.to(device), **scalars),
             sampler=ClassBalancedSampler(np.asarray(self.train["label"][:]), seed) if balanced else None,
             mix=Mix(len(self.labels), augment.mixup, augment.cutmix, seed) if mixes else None,
             teacher=self.teacher,
-            one_cycle=train.lr_scheduler_type == ONE_CYCLE,
-            compile=train.torch_compile,
-            **train.model_dump(include={"sam_rho", "sam_adaptive", "ema_decay", "momentum", "channels_last"}),
         )
+
+    def _train_transform(self, stage: StagePlan) -> TrainTransform:
+        """The augmentation of a stage, whose images grow over its epochs as `progressive_sizes` says."""
+        smaller = stage.train.progressive_sizes
+        share = stage.train.num_train_epochs / (len(smaller) + 1)
+        sizes = [size for i, size in enumerate(smaller) for _ in range(round(i * share), round((i + 1) * share))]
+        settings = self.recipe.augment.model_dump(exclude={"enabled", "mixup", "cutmix"})
+        return TrainTransform(self.spec, len(self.train), stage.seed, **settings, sizes=sizes)
 
     def _metrics(self, result: Any) -> dict[str, float]:
         """The single figures of an evaluation, from the Trainer's `EvalPrediction`."""
@@ -214,7 +200,7 @@ class TrainerBuilder:
             base_model=self.loaded.base_model or parent.base_model,
             architecture=getattr(config, "architecture", config.model_type),
             pretrained=model.pretrained,
-            parameters=sum(p.numel() for p in self.model.parameters()),
+            parameters=self.model.num_parameters(),
             image_size=self.spec.size,
             mean=self.spec.mean,
             std=self.spec.std,
@@ -233,3 +219,46 @@ def class_weights(loss: Loss, train: Dataset) -> torch.Tensor | None:
     if loss.class_weights == "effective_number":
         return effective_number_weights(counts, loss.effective_number_beta)
     return torch.tensor(loss.class_weights, dtype=torch.float32)
+
+
+def batches(
+    recipe: Recipe, data: Dataset, spec: ImageSpec, training: bool = False, pixels: Array | None = None
+) -> FaceDataset:
+    """Batches of images that are decoded once, and lie on the GPU where they take no more than a quarter of it.
+
+    Those of training are as large as the smallest random crop needs them; those of evaluation as they are, and decoded
+    anew each time where they are of many sizes.
+
+    Args:
+        pixels: what the check has decoded already (`Faces.pixels`).
+    """
+    soft = training and recipe.loss.soft_labels
+    largest = math.inf
+    if training and recipe.augment.enabled:
+        largest = math.ceil(max(spec.size) / math.sqrt(min(1.0, recipe.augment.crop_scale[0])))
+    with processes().local_main_process_first():  # the others find what it has written
+        array = decoded(data, "training" if training else "validation", largest, pixels)
+    if array is None:
+        return FaceDataset(data, soft)
+    images, device = torch.from_numpy(array), processes().device
+    needed_on_cpu = any(recipe.train.passed_through.get(key) for key in ("use_cpu", "dataloader_num_workers"))
+    if device.type == "cuda" and not needed_on_cpu and array.nbytes <= torch.cuda.mem_get_info(device)[0] // 4:
+        images = images.to(device)
+    return FaceDataset(data, soft, images)
+
+
+@torch.no_grad()
+def check_sizes(recipe: Recipe, model: nn.Module, size: tuple[int, int]) -> None:
+    """Raise `UserError` for progressive sizes that are not below the model's `size`, or that it cannot take.
+
+    A ViT takes no other size than its own.
+    """
+    key = f"train.progressive_sizes ({recipe.where('train.progressive_sizes')})"
+    for edge in recipe.train.progressive_sizes:
+        if edge >= min(size):
+            pixels = f"{size[0]} x {size[1]} pixels"
+            raise UserError(f"{key}: {edge} is not below the {pixels} of the model, which come last.")
+        try:
+            model.eval()(pixel_values=torch.zeros(1, 3, edge, edge))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise UserError(f"{key}: {recipe.model.name} takes no images of {edge} pixels: {error}") from error

@@ -1,18 +1,23 @@
-"""Trainer callbacks: when checkpoints are due, how long training took, and what the terminal shows."""
+"""Trainer callbacks: when checkpoints are due, how long training took, what the terminal and TensorBoard show."""
 
 import logging
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback
+from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import ExportableState
 
 from fer_hf.console import console, progress_shown
 from fer_hf.errors import TerminatedError
+from fer_hf.training.checkpoints import step_of
 from fer_hf.training.launch import PROCESS_TIMEOUT
 
 LINE_EVERY = 60.0
@@ -35,8 +40,7 @@ class ExactResume(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.epoch == int(state.epoch) or control.should_training_stop:
             control.should_save = False
-        if control.should_save:
-            control.should_log = True
+        control.should_log |= control.should_save
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         control.should_log = True  # so that no logged loss spans two epochs
@@ -69,8 +73,7 @@ class SaveOnSigterm(TrainerCallback):
             flag = torch.tensor(float(self.received))
             torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX, group=self._group)
             self.agreed = bool(flag.item())
-        if self.agreed:
-            control.should_save = True
+        control.should_save |= self.agreed
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.agreed:
@@ -87,17 +90,8 @@ class Clock(TrainerCallback, ExportableState):
     """Seconds of training, over all resumes: its state travels in the checkpoints."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
-        self.train_seconds = 0.0
+        self.seconds = self.train_seconds = self._start = self._mark = 0.0
         self.resumed_at_steps: list[int] = []
-        self._start = self._mark = 0.0
-
-    @classmethod
-    def restored(cls, state: Any) -> "Clock":
-        """The clock of a training that had ended, from the state in its last checkpoint."""
-        clock = cls()
-        vars(clock).update(state.stateful_callbacks["Clock"]["attributes"])
-        return clock
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps; the Trainer restores it on a resume."""
@@ -135,26 +129,18 @@ class ProgressLine(TrainerCallback):
     """
 
     def __init__(self, images_per_step: int):
-        self.images_per_step = images_per_step
-        self.loss = float("nan")
-        self.bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("steps  loss {task.fields[loss]}  {task.fields[rate]} images/s"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
+        self.images_per_step, self.loss = images_per_step, float("nan")
+        speed = "steps  loss {task.fields[loss]}  {task.fields[rate]} images/s"
+        columns = ("epoch {task.fields[epoch]}", BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn())
+        self.bar = Progress(*columns, console=console, transient=True)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.first, self.began, self.has_header = state.global_step, time.monotonic(), False
         self.next_line = self.began + LINE_EVERY
         if console.is_terminal and progress_shown():
             self.bar.start()
-        self.task = self.bar.add_task(
-            "", total=state.max_steps, completed=state.global_step, epoch="1", loss="...", rate="..."
-        )
+        fields: dict[str, Any] = {"epoch": "1", "loss": "...", "rate": "..."}
+        self.task = self.bar.add_task("", total=state.max_steps, completed=state.global_step, **fields)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         values: dict[str, Any] = {"epoch": f"{state.epoch:.1f}/{state.num_train_epochs:g}", "loss": f"{self.loss:.3f}"}
@@ -174,14 +160,9 @@ class ProgressLine(TrainerCallback):
             header = "epoch   step   train loss   validation loss   accuracy   macro F1   images/s"
             logger.info(header, extra={"style": "bold"})
             self.has_header = True
-        logger.info(
-            f"{state.epoch:5.1f} {state.global_step:6d} {self.loss:12.4f} {metrics['eval_loss']:17.4f}"
-            f" {metrics['eval_accuracy']:10.1%} {metrics['eval_macro_f1']:10.1%} {self._rate(state):10.0f}",
-            extra={"style": ""},
-        )
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.stop()
+        line = f"{state.epoch:5.1f} {state.global_step:6d} {self.loss:12.4f} {metrics['eval_loss']:17.4f}"
+        line += f" {metrics['eval_accuracy']:10.1%} {metrics['eval_macro_f1']:10.1%} {self._rate(state):10.0f}"
+        logger.info(line, extra={"style": ""})
 
     def stop(self) -> None:
         """Take the bar away, so that what is printed next stands on a line of its own."""
@@ -191,3 +172,27 @@ class ProgressLine(TrainerCallback):
     def _rate(self, state: Any) -> float:
         """Images per second since training began, or was resumed."""
         return (state.global_step - self.first) * self.images_per_step / max(time.monotonic() - self.began, 1e-9)
+
+
+class Logits(nn.Module):
+    """A model as TensorBoard's graph wants it: tensor in, tensor out."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Logits `(B, C)` of images `(B, 3, H, W)`."""
+        return self.model(pixel_values=pixel_values).logits
+
+
+def tensorboard_callback(trainer: Any, events: Path, checkpoint: Path | None) -> TensorBoardCallback:
+    """Writes into `events`: after a `checkpoint` in place of what a killed run logged, else from a graph on."""
+    writer = SummaryWriter(str(events), purge_step=step_of(checkpoint) + 1 if checkpoint else None)
+    if not checkpoint:
+        size, device = trainer.parts.eval_transform.spec.size, next(trainer.model.parameters()).device
+        try:
+            writer.add_graph(Logits(trainer.model).eval(), torch.zeros(1, 3, *size, device=device))
+        except RuntimeError:
+            logger.info("  TensorBoard gets no graph of this model: it cannot be traced")
+    return TensorBoardCallback(writer)

@@ -45,11 +45,12 @@ def defect(folder: Path, processes: int = 1) -> str | None:
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != expected["bytes"]:
-            return f"{name} has {path.stat().st_size} bytes instead of {expected['bytes']}"
+        if (size := path.stat().st_size) != expected["bytes"]:
+            return f"{name} has {size} bytes instead of {expected['bytes']}"
         with open(path, "rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
-                return f"{name} has changed since it was written"
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != expected["sha256"]:
+            return f"{name} has changed since it was written"
     states = sum(name.startswith("rng_state") for name in files)
     if states != processes:
         return f"it was written by {states} processes, and {processes} would resume"
@@ -70,8 +71,7 @@ def newest_sound(folder: Path, processes: int = 1) -> tuple[Path | None, list[st
     """The newest checkpoint that verifies, and a line for each newer one that was passed over."""
     passed_over: list[str] = []
     for path in reversed(checkpoints(folder)):
-        reason = defect(path, processes)
-        if reason is None:
+        if (reason := defect(path, processes)) is None:
             return path, passed_over
         passed_over.append(f"{path.name}: {reason}")
     return None, passed_over

@@ -5,7 +5,7 @@ its subclasses override that. A test checks, on both majors of transformers, tha
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -25,29 +25,30 @@ def _calls(name: str) -> Any:
 class HookedTrainer(Trainer):
     """A `Trainer` whose private methods have public names: subclasses override these, and call `super()` under them."""
 
-    # Batches go to the device here; ours are augmented there, as a whole.
     prepare_batch = Trainer._prepare_inputs
     _prepare_inputs = _calls("prepare_batch")
-    # The order of the training images: classes may be drawn equally often.
+    """Batches go to the device here; ours are augmented there, as a whole."""
     train_sampler = Trainer._get_train_sampler
     _get_train_sampler = _calls("train_sampler")
-    # The rate in the log: of several groups of parameters, the one of the recipe.
+    """The order of the training images: classes may be drawn equally often."""
     logged_learning_rate = Trainer._get_learning_rate
     _get_learning_rate = _calls("logged_learning_rate")
-    # Where `checkpoint-N` folders are made: they are moved into place when they are whole.
+    """The rate in the log: of several groups of parameters, the one of the recipe."""
     checkpoint_folder = Trainer._get_output_dir
     _get_output_dir = _calls("checkpoint_folder")
-    # A checkpoint: it is sealed with a manifest, and refused with weights that are not finite.
+    """Where `checkpoint-N` folders are made: they are moved into place when they are whole."""
     save_checkpoint = Trainer._save_checkpoint
     _save_checkpoint = _calls("save_checkpoint")
-    # The large parts of it: a thread writes copies of them, while training goes on.
+    """A checkpoint: it is sealed with a manifest, and refused with weights that are not finite."""
     save_weights = Trainer._save
     _save = _calls("save_weights")
+    """The weights in it: a thread writes a copy of them, while training goes on."""
     save_optimizer = Trainer._save_optimizer_and_scheduler
     _save_optimizer_and_scheduler = _calls("save_optimizer")
-    # The weights of a checkpoint: their average is loaded, too.
+    """The states of optimiser and schedule in it: they are written likewise."""
     load_checkpoint = Trainer._load_from_checkpoint
     _load_from_checkpoint = _calls("load_checkpoint")
+    """The weights of a checkpoint: their average is loaded, too."""
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         """Leave out the search for the checkpoint of the best step: ours is a folder of its own."""
@@ -56,14 +57,13 @@ class HookedTrainer(Trainer):
         return is_best
 
 
-def use_one_gpu(args: TrainingArguments) -> None:
-    """Let a process have one GPU: with several the Trainer makes threads, which lose autocast."""
+def use_one_device(args: TrainingArguments) -> None:
+    """Let a process have one GPU: with several the Trainer makes threads, which lose autocast.
+
+    A CPU is named without an index: under DDP transformers 4.57 loads optimiser states to "cpu:0", which torch has come
+    to refuse.
+    """
     args._n_gpu = min(args.n_gpu, 1)
-
-
-def use_plain_cpu(args: TrainingArguments) -> None:
-    """On a CPU, name the device without an index: under DDP transformers 4.57 loads optimiser states to "cpu:0",
-    which torch has come to refuse."""
     if args.device.type == "cpu":
         vars(args)["_setup_devices"] = torch.device("cpu")
 
@@ -75,13 +75,13 @@ def unprepare(model: nn.Module) -> None:
 
 
 @contextmanager
-def compiled_calls(network: nn.Module) -> Iterator[None]:
-    """Inside, a network that `compile` was called on runs compiled, or as it is where that fails; afterwards as it was.
+def compiled(network: nn.Module) -> Iterator[None]:
+    """Inside, a network runs compiled, or as it is where that fails; its weights keep their names.
 
     Each shape of a batch is compiled by itself, and the limit of 8 such versions is raised.
     """
-    try:
-        with torch._dynamo.config.patch(suppress_errors=True, recompile_limit=64):
-            yield
-    finally:
-        vars(network).pop("_compiled_call_impl")
+    torch.compiler.reset()  # or the models of earlier trainings in this process count against its limit
+    network.compile(dynamic=False)
+    with torch._dynamo.config.patch(suppress_errors=True, recompile_limit=64), ExitStack() as at_the_end:
+        at_the_end.callback(vars(network).pop, "_compiled_call_impl")
+        yield

@@ -3,7 +3,7 @@
 import ctypes
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 
 import torch
@@ -30,12 +30,10 @@ def processes() -> PartialState:
 @contextmanager
 def tf32() -> Iterator[None]:
     """Inside, multiply float32 matrices in TF32 on GPUs that have it: several times faster, to ten bits."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
-    try:
+    with ExitStack() as at_the_end:
+        at_the_end.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        torch.set_float32_matmul_precision("high")
         yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def keep_memory() -> None:

@@ -37,11 +37,7 @@ class TrainLoss:
 
 
 def classification_loss(
-    logits: Tensor,
-    targets: Tensor,
-    weight: Tensor | None = None,
-    label_smoothing: float = 0.0,
-    focal_gamma: float = 0.0,
+    logits: Tensor, targets: Tensor, weight: Tensor | None = None, label_smoothing: float = 0, focal_gamma: float = 0
 ) -> Tensor:
     """Cross-entropy of hard or soft targets, or the focal loss of hard ones.
 

@@ -26,9 +26,7 @@ def parameter_groups(
     top = max(layers.values())
     exempt = no_weight_decay(model)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
+    for name, parameter in ((name, p) for name, p in model.named_parameters() if p.requires_grad):
         decay = 0.0 if parameter.ndim <= 1 or name in exempt else weight_decay
         rate = learning_rate * layer_decay ** (top - layers[name])
         if layers[name] == top and head_learning_rate:

@@ -1,8 +1,8 @@
 """Where the time of a training goes: a stopwatch around the parts of a step, from outside the trainer."""
 
 import time
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -33,12 +33,12 @@ class Profile(TrainerCallback):
         self._mark = 0.0
         for method, part in PARTS.items():
             if hasattr(trainer, method):
-                setattr(trainer, method, self._timed(part, getattr(trainer, method)))
-        trainer.accelerator.backward = self._timed("backward", trainer.accelerator.backward)
+                setattr(trainer, method, self._part(part)(getattr(trainer, method)))
+        trainer.accelerator.backward = self._part("backward")(trainer.accelerator.backward)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         optimizer = kwargs["optimizer"]
-        optimizer.step = self._timed("optimiser", optimizer.step)
+        optimizer.step = self._part("optimiser")(optimizer.step)
         self._mark = time.perf_counter()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -53,15 +53,13 @@ class Profile(TrainerCallback):
         self.seconds[part] = self.seconds.get(part, 0.0) + now - self._mark
         self._mark = now
 
-    def _timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(function)
-        def timed(*args: Any, **kwargs: Any) -> Any:
+    @contextmanager
+    def _part(self, name: str) -> Iterator[None]:
+        """Inside, time is booked on a part; also a decorator."""
+        self._lap()
+        self._open.append(name)
+        try:
+            yield
+        finally:
             self._lap()
-            self._open.append(part)
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self._lap()
-                self._open.pop()
-
-        return timed
+            self._open.pop()

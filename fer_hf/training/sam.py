@@ -4,7 +4,7 @@ SAM: arXiv 2010.01412. Adaptive SAM, whose neighbourhood is relative to each wei
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -44,11 +44,8 @@ def moved(parameters: Sequence[Tensor], step: Sequence[Tensor]) -> Iterator[None
 @contextmanager
 def running_statistics_kept(model: nn.Module) -> Iterator[None]:
     """Batch norm uses the statistics of the batch, as in training, but does not add them to its running ones."""
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
+    with ExitStack() as at_the_end:
+        for norm in (module for module in model.modules() if isinstance(module, _BatchNorm)):
+            at_the_end.callback(setattr, norm, "track_running_stats", norm.track_running_stats)
+            norm.track_running_stats = False
         yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True

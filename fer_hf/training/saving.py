@@ -7,8 +7,9 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +17,6 @@ from typing import Any, cast
 import torch
 from accelerate.utils import recursively_apply
 from torch import nn
-from transformers import PreTrainedModel, TrainingArguments
 
 from fer_hf.errors import FerError, TerminatedError
 from fer_hf.files import move_into_place
@@ -25,7 +25,6 @@ from fer_hf.training.averaging import FILE as AVERAGE
 from fer_hf.training.averaging import WeightAverage
 from fer_hf.training.checkpoints import STAGING, publish
 from fer_hf.training.hooks import OPTIMIZER_FILE, SCHEDULER_FILE, HookedTrainer
-from fer_hf.training.parts import TrainerParts
 
 
 def on_cpu(state: Any) -> Any:
@@ -34,19 +33,26 @@ def on_cpu(state: Any) -> Any:
 
 
 class SavingTrainer(HookedTrainer):
-    """A trainer that saves as the module says. `settings` are other arguments of `Trainer`."""
+    """A trainer that saves as the module says.
+
+    Args:
+        best_model: the folder of the best model.
+        processor: the image processor, saved beside it.
+        settings: the arguments of `Trainer`.
+    """
 
     average: WeightAverage | None = None
     """Saved in checkpoints, too."""
+    _to_write: list[Callable[[], object]]
+    """The parts of a checkpoint, while it is made."""
 
-    def __init__(self, model: PreTrainedModel, args: TrainingArguments, parts: TrainerParts, **settings: Any):
-        super().__init__(model, args, **settings)
-        self.parts = parts
-        self._aside = parts.best_model.with_name(f".{parts.best_model.name}")  # where the best model is written first
+    def __init__(self, best_model: Path, processor: Any, **settings: Any):
+        super().__init__(**settings)
+        self._best_model, self._processor = best_model, processor
+        self._aside = best_model.with_name(f".{best_model.name}")  # where the best model is written first
         self._staging = Path(str(self.args.output_dir)) / STAGING  # and checkpoints
         self._writer = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
-        self._to_write: list[Callable[[], object]] | None = None  # the parts of the checkpoint that is being made
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """The Trainer's; when it returns, or fails, what it has saved is in its place."""
@@ -64,12 +70,11 @@ class SavingTrainer(HookedTrainer):
         if not self.args.should_save:
             return
         try:
-            save_model(self.accelerator.unwrap_model(self.model), self.parts.processor, self._aside)
-            self.parts.best_model.mkdir(exist_ok=True)
-            for path in sorted(self._aside.iterdir(), key=lambda p: p.suffix == ".safetensors"):
-                move_into_place(path, self.parts.best_model / path.name)
-        except Exception as error:
-            raise self._not_saved("the best model", error) from error
+            with self._naming("the best model"):
+                save_model(self.accelerator.unwrap_model(self.model), self._processor, self._aside)
+                self._best_model.mkdir(exist_ok=True)
+                for path in sorted(self._aside.iterdir(), key=lambda p: p.suffix == ".safetensors"):
+                    move_into_place(path, self._best_model / path.name)
         finally:
             shutil.rmtree(self._aside, ignore_errors=True)
 
@@ -93,14 +98,11 @@ class SavingTrainer(HookedTrainer):
         self.accelerator.wait_for_everyone()  # before a process writes into the staging folder that the first clears
         staged = self._staging / f"checkpoint-{self.state.global_step}"
         self._to_write = to_write = []
-        try:
+        with self._naming(staged.name):
             super().save_checkpoint(model, trial)
             if self.average and self.args.should_save:
                 to_write.append(partial(torch.save, on_cpu(self.average.state_dict()), staged / AVERAGE))
-        except Exception as error:
-            raise self._not_saved(staged.name, error) from error
-        finally:
-            self._to_write = None
+        del self._to_write
         self.accelerator.wait_for_everyone()  # every process has written its random state
 
         def write() -> None:
@@ -112,17 +114,13 @@ class SavingTrainer(HookedTrainer):
             self._writing = self._writer.submit(write)
 
     def save_weights(self, folder: str | None = None, state_dict: Any = None) -> None:
-        """The Trainer's; of a checkpoint, later, and of the weights as they are now."""
-        if self._to_write is None:
-            return super().save_weights(folder, state_dict)
+        """The Trainer's for a checkpoint; later, and of the weights as they are now."""
         os.makedirs(str(folder), exist_ok=True)
         weights = on_cpu(cast(nn.Module, self.model).state_dict())
         self._to_write.append(partial(super().save_weights, folder, weights))
 
     def save_optimizer(self, folder: str) -> None:
-        """The Trainer's; later, and as they are now."""
-        if self._to_write is None:
-            return super().save_optimizer(folder)
+        """The Trainer's for a checkpoint; later, and as they are now."""
         if self.args.should_save:
             for name, part in ((OPTIMIZER_FILE, self.optimizer), (SCHEDULER_FILE, self.lr_scheduler)):
                 state = on_cpu(cast(Any, part).state_dict())
@@ -131,19 +129,22 @@ class SavingTrainer(HookedTrainer):
     def finish_saving(self) -> None:
         """Wait until the last checkpoint is in its place."""
         try:
-            if self._writing:
-                self._writing.result()
-        except Exception as error:
-            raise self._not_saved("the last checkpoint", error) from error
+            with self._naming("the last checkpoint"):
+                if self._writing:
+                    self._writing.result()
         finally:
             if not self._writing or self._writing.done():  # after Ctrl-C it goes on, and Python waits for it
                 self._writing = None
                 if self.args.should_save:
                     shutil.rmtree(self._staging, ignore_errors=True)
 
-    def _not_saved(self, what: str, error: Exception) -> FerError:
-        """The error for something that could not be written."""
-        return FerError(
-            f"{what} could not be written to {self.args.output_dir}: {error}. Earlier checkpoints are untouched: "
-            "free some space or mend the permissions, then run the same command with --resume."
-        )
+    @contextmanager
+    def _naming(self, what: str) -> Iterator[None]:
+        """Inside, an error becomes a `FerError` that says what could not be written."""
+        try:
+            yield
+        except Exception as error:
+            raise FerError(
+                f"{what} could not be written to {self.args.output_dir}: {error}. Earlier checkpoints are untouched: "
+                "free some space or mend the permissions, then run the same command with --resume."
+            ) from error

@@ -8,9 +8,10 @@ import math
 import signal
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,14 +20,47 @@ from torch.optim.lr_scheduler import OneCycleLR
 from transformers import PreTrainedModel, TrainingArguments
 
 from fer_hf.errors import FerError, UserError
+from fer_hf.images.transforms import EvalTransform, TrainTransform
+from fer_hf.models.network import network
+from fer_hf.recipe.schema import Train
+from fer_hf.training.arguments import ONE_CYCLE
 from fer_hf.training.averaging import WeightAverage
-from fer_hf.training.compiling import compiled
-from fer_hf.training.hooks import use_plain_cpu
+from fer_hf.training.hooks import compiled
 from fer_hf.training.launch import tf32
-from fer_hf.training.parameters import frozen_batch_norms
-from fer_hf.training.parts import TrainerParts
+from fer_hf.training.mixing import Mix
+from fer_hf.training.parameters import frozen_batch_norms, parameter_groups
 from fer_hf.training.sam import ascent, moved, running_statistics_kept
+from fer_hf.training.sampling import ClassBalancedSampler
 from fer_hf.training.saving import SavingTrainer
+from fer_hf.training.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class TrainerParts:
+    """The techniques of one stage of training, and where its best model goes.
+
+    Args:
+        settings: the section `train` of the recipe, as it is in this stage.
+        best_model: folder that gets config and weights whenever the validation metric improves.
+        processor: the image processor, saved beside the best model.
+        eval_transform: uint8 batches to `pixel_values`.
+        train_transform: the same with augmentation; None trains without any.
+        train_loss: of logits `(B, C)`, hard or soft targets, and the teacher's logits or None. Evaluation takes plain
+            cross-entropy, so that losses can be compared.
+        sampler: of the training images; shuffled when None.
+        mix: mixup or CutMix.
+        teacher: sees each training batch as the student does.
+    """
+
+    settings: Train
+    best_model: Path
+    processor: Any
+    eval_transform: EvalTransform
+    train_transform: TrainTransform | None
+    train_loss: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    sampler: ClassBalancedSampler | None = None
+    mix: Mix | None = None
+    teacher: Teacher | None = None
 
 
 class FerTrainer(SavingTrainer):
@@ -35,24 +69,27 @@ class FerTrainer(SavingTrainer):
     Args:
         model: with the classes of the training images.
         args: from `arguments.training_arguments`.
-        parts: losses, transforms, parameter groups and techniques.
+        parts: loss, transforms and techniques. With SAM each process and each accumulated batch climbs by its own
+            gradient, as in the paper; of several shapes of batches, the whole training batch alone is compiled.
         settings: other arguments of `Trainer`, such as the two datasets, whose batches are `FaceDataset`'s.
     """
 
+    best_before: float | None = None
+    """The best validation metric of earlier stages."""
+
     def __init__(self, model: PreTrainedModel, args: TrainingArguments, parts: TrainerParts, **settings: Any):
-        super().__init__(model, args, parts, **settings)
+        super().__init__(parts.best_model, parts.processor, model=model, args=args, **settings)
         self.model: PreTrainedModel
-        self.memory_format = torch.channels_last if parts.channels_last else torch.contiguous_format
+        self.parts, self.frozen = parts, frozen_batch_norms(self.model)
+        self.memory_format = torch.channels_last if parts.settings.channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)
-        self.frozen = frozen_batch_norms(self.model)
-        if parts.ema_decay:
-            self.average = WeightAverage(self.model, parts.ema_decay)
+        if parts.settings.ema_decay:
+            self.average = WeightAverage(self.model, parts.settings.ema_decay)
             self.add_callback(self.average)
         if self.args.device.type == "cuda":  # each process drops other features; samplers draw on the CPU
             torch.cuda.manual_seed(self.args.seed + self.args.process_index)
         # Our loss is a mean over the batch: the Trainer has to divide it by the accumulation steps.
         self.model_accepts_loss_kwargs = False
-        use_plain_cpu(self.args)
 
     @property
     def images_per_step(self) -> int:
@@ -62,27 +99,26 @@ class FerTrainer(SavingTrainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The optimiser of the arguments on our groups of parameters."""
         if self.optimizer is None:
+            train = self.parts.settings
             optimizer, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
             if {"params", "model", "optimizer_dict"} & settings.keys():
                 raise UserError(f"train.optim={self.args.optim} chooses its own parameters: take adamw_torch or sgd.")
             if optimizer is torch.optim.SGD:
-                settings |= {"momentum": self.parts.momentum, "nesterov": self.parts.momentum > 0}
-            self.optimizer = optimizer(self.parts.parameter_groups, **settings)
+                settings |= {"momentum": train.momentum, "nesterov": train.momentum > 0}
+            rates = (train.learning_rate, train.weight_decay, train.head_learning_rate, train.layer_decay)
+            self.optimizer = optimizer(parameter_groups(self.model, *rates), **settings)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """The Trainer's, or one-cycle (arXiv 1708.07120) of the rate, with each group's own as its peak."""
-        if self.parts.one_cycle and self.lr_scheduler is None:
+        if self.parts.settings.lr_scheduler_type == ONE_CYCLE and self.lr_scheduler is None:
             optimizer = optimizer or self.optimizer
             if num_training_steps < 4:
                 raise UserError(f"train.lr_scheduler_type=one_cycle needs 4 steps or more, not {num_training_steps}.")
             warm_up = min(max(self.args.get_warmup_steps(num_training_steps), 2), num_training_steps - 2)
+            rates, share = [group["lr"] for group in optimizer.param_groups], warm_up / num_training_steps
             self.lr_scheduler: Any = OneCycleLR(
-                optimizer,
-                max_lr=[group["lr"] for group in optimizer.param_groups],
-                total_steps=num_training_steps,
-                pct_start=warm_up / num_training_steps,
-                cycle_momentum=False,
+                optimizer, rates, num_training_steps, pct_start=share, cycle_momentum=False
             )
         return super().create_scheduler(num_training_steps, optimizer)
 
@@ -99,8 +135,7 @@ class FerTrainer(SavingTrainer):
 
     def logged_learning_rate(self) -> float:
         """The highest of all groups, which is the one of the recipe."""
-        groups: Any = self.optimizer and self.optimizer.param_groups
-        return max(float(group["lr"]) for group in groups)
+        return max(float(group["lr"]) for group in cast(torch.optim.Optimizer, self.optimizer).param_groups)
 
     def load_checkpoint(self, folder: str, model: Any = None) -> None:
         """The weights of a checkpoint, and their average."""
@@ -121,8 +156,7 @@ class FerTrainer(SavingTrainer):
         if training:
             targets = inputs.get("soft_labels", targets)
             if parts.mix:
-                step = self.state.global_step
-                pixel_values, targets = parts.mix(pixel_values, targets, step, inputs["index"][0])
+                pixel_values, targets = parts.mix(pixel_values, targets, self.state.global_step, inputs["index"][0])
         batch = {"pixel_values": pixel_values.contiguous(memory_format=self.memory_format), "labels": targets}
         if training and parts.teacher:
             with self.accelerator.autocast():
@@ -136,16 +170,16 @@ class FerTrainer(SavingTrainer):
         """
         model.train()
         inputs = self.prepare_batch(inputs)
-        if not self.parts.sam_rho:
+        train = self.parts.settings
+        if not train.sam_rho:
             return self.finite(super().training_step(model, inputs, num_items_in_batch))
         learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         accumulated = [parameter.grad for parameter in learning]  # of earlier batches of this step
-        for parameter in learning:
-            parameter.grad = None
+        self.model.zero_grad()
         with self.accelerator.no_sync(model):
             loss = self.finite(super().training_step(model, inputs, num_items_in_batch))
         used = [parameter for parameter in learning if parameter.grad is not None]
-        step = ascent(used, self.parts.sam_rho, self.parts.sam_adaptive)
+        step = ascent(used, train.sam_rho, train.sam_adaptive)
         for parameter, gradient in zip(learning, accumulated, strict=True):
             parameter.grad = gradient
         with moved(used, step), running_statistics_kept(self.model):
@@ -165,17 +199,14 @@ class FerTrainer(SavingTrainer):
     ) -> Any:
         """The loss of the parts in training; plain cross-entropy in evaluation."""
         training = self.model.training
-        if training:
-            for norm in self.frozen:
-                norm.eval()
-        whole = training and len(inputs["labels"]) == self.args.train_batch_size
-        with nullcontext() if whole or not self.parts.compile else torch.compiler.set_stance("force_eager"):
+        for norm in self.frozen if training else ():
+            norm.eval()
+        is_whole = training and len(inputs["labels"]) == self.args.train_batch_size
+        as_it_is = self.parts.settings.torch_compile and not is_whole
+        with torch.compiler.set_stance("force_eager") if as_it_is else nullcontext():
             outputs = model(pixel_values=inputs["pixel_values"])
-        logits, targets = outputs.logits.float(), inputs["labels"]
-        if training:
-            loss = self.parts.train_loss(logits, targets, inputs.get("teacher_logits"))
-        else:
-            loss = F.cross_entropy(logits, targets)
+        logits, targets, teacher = outputs.logits.float(), inputs["labels"], inputs.get("teacher_logits")
+        loss = self.parts.train_loss(logits, targets, teacher) if training else F.cross_entropy(logits, targets)
         return (loss, {"logits": outputs.logits}) if return_outputs else loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -188,7 +219,7 @@ class FerTrainer(SavingTrainer):
             if not math.isfinite(loss := metrics["eval_loss"]):
                 raise self.diverged(f"after step {self.state.global_step} the validation loss is {loss}")
             value = metrics[f"eval_{self.args.metric_for_best_model}"]
-            earlier = [best for best in (self.state.best_metric, self.parts.best_before) if best is not None]
+            earlier = [best for best in (self.state.best_metric, self.best_before) if best is not None]
             if all(value > best if self.args.greater_is_better else value < best for best in earlier):
                 self.keep_best()
         return metrics
@@ -210,7 +241,7 @@ class FerTrainer(SavingTrainer):
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """The Trainer's, in TF32 where `args` do not decide on it, and compiled where the parts say so."""
         on_gpu = self.args.device.type == "cuda" and self.args.tf32 is None
-        compiles = compiled(self.model) if self.parts.compile else nullcontext()
+        compiles = compiled(network(self.model)) if self.parts.settings.torch_compile else nullcontext()
         with tf32() if on_gpu else nullcontext(), compiles:
             return super().train(*args, **kwargs)
 

@@ -49,7 +49,7 @@ def test_it_is_refused_where_it_cannot_be(splits, tmp_path, monkeypatch):
 
 
 def test_a_missing_compiler_is_found_out_by_trying():
-    code = "import torch; from fer_hf.training.compiling import compiler_fault as f; print(f(torch.device('cpu')))"
+    code = "import torch; from fer_hf.training.arguments import compiler_fault as f; print(f(torch.device('cpu')))"
     env = os.environ | {"CXX": "no-such-compiler", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert "no-such-compiler" in done.stdout

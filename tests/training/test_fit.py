@@ -30,8 +30,8 @@ from fer_hf.training.arguments import training_arguments
 from fer_hf.training.build import class_weights
 from fer_hf.training.callbacks import ProgressLine
 from fer_hf.training.checkpoints import checkpoints, defect, step_of
+from fer_hf.training.fit import history
 from fer_hf.training.hooks import HookedTrainer
-from fer_hf.training.summary import history
 
 
 def digest(run: Run) -> str:
@@ -242,7 +242,7 @@ def test_no_progress_is_drawn_where_it_is_switched_off(monkeypatch):
         line.on_train_begin(None, TrainerState(max_steps=4), None)
         assert line.bar.live.is_started is shown
         line.on_step_end(None, TrainerState(max_steps=4, epoch=0.5, num_train_epochs=1), None)
-        line.on_train_end(None, None, None)
+        line.stop()
         assert not line.bar.live.is_started
     assert console.is_terminal
 

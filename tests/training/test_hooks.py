@@ -47,7 +47,7 @@ def test_the_other_private_names_still_exist(tmp_path):
     network = torch.nn.Linear(1, 1)
     network.compile(backend="eager")
     assert vars(network)["_compiled_call_impl"]
-    with hooks.compiled_calls(network):
+    with hooks.compiled(network):
         assert torch._dynamo.config.recompile_limit == 64
     assert network._compiled_call_impl is None
 
@@ -55,10 +55,10 @@ def test_the_other_private_names_still_exist(tmp_path):
 def test_the_device_of_a_cpu_has_no_index_and_a_process_one_gpu(tmp_path):
     args = TrainingArguments(str(tmp_path), use_cpu=True)
     vars(args)["_setup_devices"] = torch.device("cpu:0")
-    hooks.use_plain_cpu(args)
+    hooks.use_one_device(args)
     assert str(args.device) == "cpu"
     args._n_gpu = 4
-    hooks.use_one_gpu(args)
+    hooks.use_one_device(args)
     assert args.n_gpu == 1
 
 

@@ -14,8 +14,8 @@ from fer_hf.images.spec import ImageSpec
 from fer_hf.models.load import load_model
 from fer_hf.recipe.load import validate_recipe
 from fer_hf.runs.folder import Run
+from fer_hf.training.build import batches
 from fer_hf.training.fit import fit
-from fer_hf.training.inputs import batches
 
 KINDS = [("L", 48, 48), ("RGB", 48, 48), ("RGBA", 30, 60), ("L", 1, 1), ("RGB", 200, 90), ("P", 20, 20), ("1", 9, 5)]
 BASE = {
