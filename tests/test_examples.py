@@ -20,7 +20,5 @@ def test_examples(name, tmp_path, monkeypatch):
 
 def test_what_people_call_has_examples():
     finder = doctest.DocTestFinder()
-    with_examples = {
-        test.name for name in MODULES for test in finder.find(import_module(name), name) if test.examples
-    }
+    with_examples = {test.name for name in MODULES for test in finder.find(import_module(name), name) if test.examples}
     assert len(with_examples) > 30

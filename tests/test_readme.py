@@ -42,6 +42,33 @@ def shell(command: str, folder: Path, env: dict[str, str]) -> str:
     return done.stdout
 
 
+DRIVER = """
+import io, shlex, subprocess, sys, traceback
+from fer_hf.cli import main
+for number, line in enumerate(sys.argv[1:]):
+    print(f"--- {number}", flush=True)
+    if line.startswith("fer-hf "):
+        words = subprocess.check_output(["bash", "-euc", f"printf '%s\\\\0' {line.removeprefix('fer-hf ')}"], text=True)
+        sys.argv[:], sys.stdin = ["fer-hf", *words.split(chr(0))[:-1]], io.StringIO("y\\n")
+        try:
+            main()
+        except SystemExit as stop:
+            assert not stop.code, (line, stop.code)
+    else:
+        exec(line)
+print("--- end")
+"""
+
+
+def run_together(commands: list[str], folder: Path, env: dict[str, str]) -> list[str]:
+    """What each command, or piece of Python, prints; all of them in one process, for which libraries load once."""
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, *commands], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return re.split(r"^--- \w+\n", done.stdout, flags=re.MULTILINE)[1:-1]
+
+
 def test_no_link_is_dead_and_nothing_is_left_to_fill_in():
     for document in (ROOT / "README.md", ROOT / "recipes" / "README.md", *(ROOT / "model_cards").rglob("*.md")):
         text = document.read_text(encoding="utf-8")
@@ -85,9 +112,7 @@ def test_quickstart(tmp_path):
     snippets = re.findall(r"^```python\n(.*?)^```", card, flags=re.DOTALL | re.MULTILINE)
     assert len(snippets) >= 2
     toy.load(train=1, validation=1, test=1)["test"][0]["image"].save(tmp_path / "face.jpg")
-    for snippet in snippets:
-        script = snippet.replace("PATH/TO/MODEL", str(run.model))
-        shell(f"python - <<'PY'\n{script}\nPY", tmp_path, environment())
+    run_together([snippet.replace("PATH/TO/MODEL", str(run.model)) for snippet in snippets], tmp_path, environment())
 
 
 def grid_of_faces() -> Image.Image:
@@ -97,33 +122,6 @@ def grid_of_faces() -> Image.Image:
         face = toy.draw_face("happy", np.random.default_rng(place), size=96)
         canvas.paste(face, (6 + place % 6 * 100, 6 + place // 6 * 100))
     return canvas
-
-
-DRIVER = """
-import io, shlex, subprocess, sys, traceback
-from fer_hf.cli import main
-for number, line in enumerate(sys.argv[1:]):
-    print(f"--- {number}", flush=True)
-    if line.startswith("fer-hf "):
-        words = subprocess.check_output(["bash", "-euc", f"printf '%s\\\\0' {line.removeprefix('fer-hf ')}"], text=True)
-        sys.argv[:], sys.stdin = ["fer-hf", *words.split(chr(0))[:-1]], io.StringIO("y\\n")
-        try:
-            main()
-        except SystemExit as stop:
-            assert not stop.code, (line, stop.code)
-    else:
-        exec(line)
-print("--- end")
-"""
-
-
-def run_together(commands: list[str], folder: Path, env: dict[str, str]) -> list[str]:
-    """What each command, or piece of Python, prints; all of them in one process, for which libraries load once."""
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER, *commands], cwd=folder, env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    return re.split(r"^--- \w+\n", done.stdout, flags=re.MULTILINE)[1:-1]
 
 
 @pytest.mark.export

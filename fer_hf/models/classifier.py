@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -88,16 +89,21 @@ def _load_onnx(source: Source, format: str) -> "Classifier":
 def require_optimum() -> None:
     """Raise `UserError` with the way to install what exporting needs, when it is missing.
 
-    ONNX Runtime's telemetry is switched off, for this process.
+    ONNX Runtime 1.29 and newer report each session, with the name of the model's file, to Microsoft; that is switched
+    off, for this process.
     """
     if importlib.util.find_spec("optimum") is None or importlib.util.find_spec("onnxruntime") is None:
         raise UserError(
             "Exporting needs Optimum and ONNX Runtime: pip install 'fer_hf[onnx]', or '.[onnx]' in a checkout (it "
             "brings transformers 4.57). A recipe runs without them with export.onnx=false export.int8=false."
         )
+    asked = "ORT_DISABLE_TELEMETRY" in os.environ
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
-    onnxruntime.disable_telemetry_events()  # its wheels report their use to Microsoft
+    onnxruntime.disable_telemetry_events()  # starts it, so that the variable has been read
+    if not asked:
+        del os.environ["ORT_DISABLE_TELEMETRY"]
 
 
 class Classifier:
