@@ -182,7 +182,7 @@ def compare(configs: Configurations, split: str, metric: str) -> Comparison:
     parts = dict(zip(configs, np.split(predicted, ends), strict=True))
     draws = [resampled(references, part, metric, 2000) for part in parts.values()]
     rows, rest = [], iter(evaluated)
-    for (name, seeds), weights in zip(configs.items(), np.eye(len(draws)), strict=True):
+    for (name, seeds), weights in zip(configs.items(), np.eye(len(draws)).tolist(), strict=True):
         limits = interval(contrast(draws, weights))
         rows.append(_row(name, seeds, [next(rest) for _ in seeds], metric, limits))
     rows.sort(key=lambda row: -row.mean)

@@ -73,10 +73,8 @@ def _load_onnx(source: Source, format: str) -> "Classifier":
             raise FileNotFoundError("there is no such file.")
         processor = load_processor(source, config)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{file} of {source.name!r} could not be loaded: {error} A run gets it by "
-            f"`fer-hf export RUN{' --int8' if format == 'int8' else ''}`."
-        ) from error
+        remedy = f"A run gets it by `fer-hf export RUN{' --int8' if format == 'int8' else ''}`."
+        raise UserError(f"{file} of {source.name!r} could not be loaded: {error} {remedy}") from error
     # Not by `from_pretrained`, which reads the config of a timm model by another class, and warns of it.
     session = InferenceSession(path, providers=["CPUExecutionProvider"])
     model = ORTModelForImageClassification(config=config, session=session)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import timm
 import torch
@@ -83,8 +83,7 @@ class ModelOptions:
     @property
     def dropout(self) -> dict[str, float]:
         """The rates that are not zero, as arguments of timm."""
-        rates = {"drop_rate": self.drop_rate, "drop_path_rate": self.drop_path_rate}
-        return {name: rate for name, rate in rates.items() if rate}
+        return {name: rate for name in ("drop_rate", "drop_path_rate") if (rate := getattr(self, name))}
 
 
 def labels_of(config: Any) -> tuple[str, ...]:
@@ -132,14 +131,11 @@ def _load(source: Source, labels: Sequence[str] | None, options: ModelOptions) -
     """The model before attention is put into it: a checkpoint in a folder or on the Hub, or random weights."""
     random = not options.pretrained or bool(options.weights)
     fresh = random and source.timm_name is not None
+    name = repr(source.name)
     if options.weights and not fresh:
-        raise UserError(
-            f"model.weights fills a timm architecture: {source.name!r} is none, set model.name to a timm name."
-        )
+        raise UserError(f"model.weights fills a timm architecture: {name} is none, set model.name to a timm name.")
     if fresh and labels is None:
-        raise UserError(
-            f"{source.name!r} would start from random weights, so it has no labels of its own: name a label set."
-        )
+        raise UserError(f"{name} would start from random weights, so it has no labels of its own: name a label set.")
     config = _timm_config(str(source.timm_name)) if fresh else load_config(source)
     known = () if fresh else labels_of(config)
     wanted = emotions_of(source, config) if labels is None else labels
@@ -149,7 +145,7 @@ def _load(source: Source, labels: Sequence[str] | None, options: ModelOptions) -
     processor_changes = _resize_config(config, source, options.image_size, random)
     _set_dropout(config, source, options)
     processor = load_processor(source, config, **processor_changes)
-    model = _random(config) if random else _pretrained(str(source.location), config)
+    model = _random(config) if random else _pretrained(source.location, config)
     if not rows and len(known) == len(wanted):
         head(model).reset_parameters()  # as many outputs, but for something else: these rows were loaded
     if rows and list(known) != list(wanted):
@@ -165,10 +161,8 @@ def _not_loaded(source: Source, error: Exception) -> UserError:
     """The error for a name under which there is no model, with names of timm that are like it."""
     near = get_close_matches(source.name.removeprefix("timm/").split(".")[0], timm.list_models(), n=3)
     hint = f" timm models of a similar name: {', '.join(near)}." if near else ""
-    reason = str(error).strip().splitlines()[0]
-    return UserError(
-        f"The model {source.name!r} could not be loaded: neither as a folder, nor from timm or the Hub: {reason}{hint}"
-    )
+    message = f"The model {source.name!r} could not be loaded: neither as a folder, nor from timm or the Hub: "
+    return UserError(message + str(error).strip().splitlines()[0] + hint)
 
 
 def _name_labels(config: Any, labels: Sequence[str]) -> None:
@@ -182,9 +176,9 @@ def _name_labels(config: Any, labels: Sequence[str]) -> None:
 def _timm_config(name: str) -> TimmWrapperConfig:
     """The config of a timm architecture without weights; of timm's settings only those that the input follows from."""
     keys = ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "fixed_input_size")
-    settings = cast(Any, timm.get_pretrained_cfg(name)).to_dict()
-    as_json = json.dumps({key: value for key, value in settings.items() if key in keys})
-    return TimmWrapperConfig(architecture=name, pretrained_cfg=json.loads(as_json))
+    cfg: Any = timm.get_pretrained_cfg(name)
+    settings = json.dumps({key: value for key, value in cfg.to_dict().items() if key in keys})
+    return TimmWrapperConfig(architecture=name, pretrained_cfg=json.loads(settings))
 
 
 def _random(config: Any) -> PreTrainedModel:
@@ -221,16 +215,7 @@ def _with_attention(loaded: Loaded, source: Source) -> Loaded:
 
 
 def load_config(source: Source) -> Any:
-    """The config of a checkpoint in a folder or on the Hub, timm's included.
-
-    Raises:
-        UserError: timm has no weights for this architecture.
-        OSError, ValueError: there is no such checkpoint.
-    """
-    if not source.location:
-        raise UserError(
-            f"timm has no weights for {source.timm_name!r}: choose another tag, or set model.pretrained=false."
-        )
+    """The config of a checkpoint in a folder or on the Hub, timm's included."""
     return AutoConfig.from_pretrained(source.location, trust_remote_code=False)
 
 
@@ -245,10 +230,8 @@ def emotions_of(source: Source, config: Any) -> tuple[str, ...]:
     """The labels of a checkpoint, in its order. Raises `UserError` when they are no emotions."""
     labels = labels_of(config)
     if not _rows_by_name(labels, labels):
-        raise UserError(
-            f"{source.name!r} does not name emotions ({', '.join(labels[:4])}, ...): fine-tune it with `fer-hf train` "
-            "first."
-        )
+        names = f"({', '.join(labels[:4])}, ...)"
+        raise UserError(f"{source.name!r} does not name emotions {names}: fine-tune it with `fer-hf train` first.")
     return labels
 
 
@@ -262,7 +245,7 @@ def _rows_by_name(known: Sequence[str], wanted: Sequence[str]) -> list[int]:
 
 def _set_dropout(config: Any, source: Source, options: ModelOptions) -> None:
     """Write rates of dropout into the config of a timm model, bare or under attention."""
-    rates: dict[str, float] = dict(options.dropout)
+    rates = options.dropout
     if isinstance(config, EmotionAttentionConfig):
         config.drop_rate = rates.pop("drop_rate", config.drop_rate)
     if rates and not hasattr(config, "model_args"):
@@ -287,11 +270,9 @@ def _resize_config(config: Any, source: Source, size: int | None, random: bool) 
     if getattr(config, "image_size", None) is not None:
         config.image_size = size
     processor = load_processor(source, config)
-    key = "shortest_edge" if dict(processor.size).get("shortest_edge") else None
-    changes: dict[str, Any] = {"size": {key: size} if key else {"height": size, "width": size}}
-    if getattr(processor, "crop_size", None):
-        changes["crop_size"] = {"height": size, "width": size}
-    return changes
+    both = {"height": size, "width": size}
+    changes = {"size": {"shortest_edge": size} if dict(processor.size).get("shortest_edge") else both}
+    return changes | ({"crop_size": both} if getattr(processor, "crop_size", None) else {})
 
 
 def _pretrained(name: str, config: Any) -> PreTrainedModel:
@@ -310,18 +291,15 @@ def _pretrained(name: str, config: Any) -> PreTrainedModel:
     return model
 
 
-def _select_head_rows(model: PreTrainedModel, rows: list[int], labels: Sequence[str]) -> None:
+def _select_head_rows(model: Any, rows: list[int], labels: Sequence[str]) -> None:
     """Keep these rows of the classifier, in this order, and name them."""
     classifier = head(model)
-    with torch.no_grad():
-        classifier.weight = nn.Parameter(classifier.weight[rows].clone())
-        if classifier.bias is not None:
-            classifier.bias = nn.Parameter(classifier.bias[rows].clone())
-    classifier.out_features = len(rows)
+    for name, parameter in list(classifier.named_parameters()):
+        setattr(classifier, name, nn.Parameter(parameter.detach()[rows]))
+    classifier.out_features = model.num_labels = len(rows)
     _name_labels(model.config, labels)
-    cast(Any, model).num_labels = len(rows)
-    if network(model) is not model:
-        cast(Any, network(model)).num_classes = len(rows)
+    if isinstance(model.config, TimmWrapperConfig):
+        model.timm_model.num_classes = len(rows)
 
 
 def save_model(model: PreTrainedModel, processor: Any, folder: Path) -> None:
