@@ -155,10 +155,8 @@ class Classifier:
         for start in range(0, len(rows), batch_size):
             logits = self.logits([_as_uint8(image) for image in rows[start : start + batch_size]])
             for scores in logits.softmax(dim=-1).tolist():
-                answer = [
-                    {"label": label, "score": score} for label, score in zip(self.label_names, scores, strict=True)
-                ]
-                answers.append(sorted(answer, key=lambda row: -row["score"])[:top_k])
+                ranked = sorted(zip(scores, self.label_names, strict=True), key=lambda pair: -pair[0])
+                answers.append([{"label": label, "score": score} for score, label in ranked[:top_k]])
         return answers if several else answers[0]
 
     @torch.inference_mode()

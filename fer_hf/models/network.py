@@ -173,12 +173,10 @@ def feature_map(model: nn.Module, size: tuple[int, int]) -> FeatureMap:
 
 def _layout(module: nn.Module, output: Any, size: tuple[int, int]) -> Any:
     """The layout of an output that can be a feature map, else None. Maps have the aspect ratio of the image."""
-    if not isinstance(output, Tensor):
-        return None
-    if output.ndim == 3 and output.shape[1] > 1:
+    if isinstance(output, Tensor) and output.ndim == 3 and output.shape[1] > 1:
         is_norm = "norm" in type(module).__name__.lower()
         return "BNC" if is_norm or list(module.children()) else None  # no queries, keys and values
-    if output.ndim == 4:
+    if isinstance(output, Tensor) and output.ndim == 4:
         for layout, (height, width) in {"BCHW": output.shape[2:], "BHWC": output.shape[1:3]}.items():
             if height * width > 1 and height * size[1] == width * size[0]:
                 return layout

@@ -87,15 +87,14 @@ def read(path: Path) -> dict[str, torch.Tensor]:
 
 def _unreadable(path: Path, error: Exception) -> UserError:
     """Why a file cannot be read: it holds more than tensors, or it is damaged."""
+    name, state = repr(str(path)), f"{path.stem}_state.pt"
     if not (foreign := re.search(r"Unsupported (?:global|class).*?([\w.]+\.\w+)", str(error), re.DOTALL)):
-        return UserError(
-            f"{str(path)!r} ({path.stat().st_size:,} bytes) is cut short or not in this format: fetch it again."
-        )
-    convert = CONVERT.format(source=str(path), target=f"{path.stem}_state.pt")
+        return UserError(f"{name} ({path.stat().st_size:,} bytes) is cut short or not in this format: fetch it again.")
+    convert = CONVERT.format(source=str(path), target=state)
     return UserError(
-        f"{str(path)!r} is no state dict but a pickle with a {foreign[1]} in it, which runs code when it is loaded. If "
-        f"you trust where it comes from, convert it there with the packages it was made with:{convert}\nand set "
-        f"model.weights to {path.stem}_state.pt."
+        f"{name} is no state dict but a pickle with a {foreign[1]} in it, which runs code when it is loaded. If you trust "
+        f"where it comes from, convert it there with the packages it was made with:{convert}\nand set model.weights to "
+        f"{state}."
     )
 
 
