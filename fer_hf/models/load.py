@@ -124,7 +124,10 @@ def load_model(name: str | Path | Run, labels: Sequence[str] | None = None, **op
     except (OSError, ValueError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise
-        raise _not_loaded(source, error) from error
+        near = get_close_matches(source.name.removeprefix("timm/").split(".")[0], timm.list_models(), n=3)
+        hint = f" timm models of a similar name: {', '.join(near)}." if near else ""
+        message = f"The model {source.name!r} could not be loaded: neither as a folder, nor from timm or the Hub: "
+        raise UserError(message + str(error).strip().splitlines()[0] + hint) from error
 
 
 def _load(source: Source, labels: Sequence[str] | None, options: ModelOptions) -> Loaded:
@@ -155,14 +158,6 @@ def _load(source: Source, labels: Sequence[str] | None, options: ModelOptions) -
     if options.weights:
         notes.append(fill(network(model), Path(options.weights)))
     return Loaded(model, processor, published, KEPT if rows else NEW, notes)
-
-
-def _not_loaded(source: Source, error: Exception) -> UserError:
-    """The error for a name under which there is no model, with names of timm that are like it."""
-    near = get_close_matches(source.name.removeprefix("timm/").split(".")[0], timm.list_models(), n=3)
-    hint = f" timm models of a similar name: {', '.join(near)}." if near else ""
-    message = f"The model {source.name!r} could not be loaded: neither as a folder, nor from timm or the Hub: "
-    return UserError(message + str(error).strip().splitlines()[0] + hint)
 
 
 def _name_labels(config: Any, labels: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ under our attention (`models.attention`); all others are models of transformers.
 """
 
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -108,12 +109,10 @@ def layer_depths(model: nn.Module) -> dict[str, int]:
 
 def _numbered_layers(model: nn.Module) -> dict[str, int]:
     """The layer of every parameter by the first number in its name."""
-    layers, known = {}, [""]
+    layers, known = dict[str, int](), dict[str, int]()
     for name, _ in model.named_parameters():
         numbered = re.match(r".*?\.\d+\.", name)
-        if numbered and numbered[0] not in known:
-            known.append(numbered[0])
-        layers[name] = known.index(numbered[0]) if numbered else len(known) - 1
+        layers[name] = known.setdefault(numbered[0], len(known) + 1) if numbered else len(known)
     return layers
 
 
@@ -150,24 +149,19 @@ def feature_map(model: nn.Module, size: tuple[int, int]) -> FeatureMap:
         >>> feature_map(timm.create_model("test_resnet"), (64, 64)).name
         'layer4'
     """
-    outputs: list[tuple[str, nn.Module, Any]] = []
-    hooks = [
-        module.register_forward_hook(lambda module, _, output, name=name: outputs.append((name, module, output)))
-        for name, module in model.named_modules()
-    ]
-    try:
-        with torch.inference_mode(False), torch.enable_grad():
-            pixels = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
-            result = model.eval()(pixels.to(next(model.parameters()).device).requires_grad_())
-            loss = getattr(result, "logits", result).square().sum()
-            for name, module, output in reversed(outputs):
-                if layout := _layout(module, output, size):
-                    (gradient,) = torch.autograd.grad(loss, output, retain_graph=True, allow_unused=True)
-                    if gradient is not None and _share_of_places(gradient, layout) > 0.5:
-                        return FeatureMap(name, module, layout)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    calls: list[tuple[str, nn.Module, Any]] = []
+    with ExitStack() as hooks, torch.inference_mode(False), torch.enable_grad():
+        for name, module in model.named_modules():
+            hook = module.register_forward_hook(lambda m, _, output, name=name: calls.append((name, m, output)))
+            hooks.enter_context(hook)
+        pixels = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+        result = model.eval()(pixels.to(next(model.parameters()).device).requires_grad_())
+        loss = getattr(result, "logits", result).square().sum()
+        for name, module, output in reversed(calls):
+            if layout := _layout(module, output, size):
+                (gradient,) = torch.autograd.grad(loss, output, retain_graph=True, allow_unused=True)
+                if gradient is not None and _share_of_places(gradient, layout) > 0.5:
+                    return FeatureMap(name, module, layout)
     raise UserError(f"{type(model).__name__} has no feature map of more than one place at {size[0]}x{size[1]} pixels.")
 
 

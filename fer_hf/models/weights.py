@@ -92,9 +92,9 @@ def _unreadable(path: Path, error: Exception) -> UserError:
         return UserError(f"{name} ({path.stat().st_size:,} bytes) is cut short or not in this format: fetch it again.")
     convert = CONVERT.format(source=str(path), target=state)
     return UserError(
-        f"{name} is no state dict but a pickle with a {foreign[1]} in it, which runs code when it is loaded. If you trust "
-        f"where it comes from, convert it there with the packages it was made with:{convert}\nand set model.weights to "
-        f"{state}."
+        f"{name} is no state dict but a pickle with a {foreign[1]} in it, which runs code when it is loaded. If you "
+        f"trust where it comes from, convert it there with the packages it was made with:{convert}\nand set "
+        f"model.weights to {state}."
     )
 
 
