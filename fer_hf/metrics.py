@@ -83,13 +83,10 @@ def reliability(probabilities: Array, references: Array, bins: int = 15) -> list
     """
     confidence, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == references
     bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    groups = [bin_of == index for index in np.unique(bin_of)]
     return [
-        {
-            "confidence": float(confidence[inside].mean()),
-            "accuracy": float(hit[inside].mean()),
-            "count": int(inside.sum()),
-        }
-        for inside in (bin_of == index for index in np.unique(bin_of))
+        {"confidence": float(confidence[g].mean()), "accuracy": float(hit[g].mean()), "count": int(g.sum())}
+        for g in groups
     ]
 
 
@@ -226,16 +223,10 @@ class ExpressionMetric(evaluate.Metric):
         super().__init__(keep_in_memory=True, **kwargs)
 
     def _info(self) -> evaluate.MetricInfo:
-        features = {
-            "predictions": datasets.Sequence(datasets.Value("float32")),
-            "references": datasets.Value("int64"),
-        }
-        return evaluate.MetricInfo(
-            description="Accuracy, F1, calibration and confusion of a facial-expression classifier.",
-            citation="",
-            inputs_description="predictions: logits (N, C); references: label ids (N,)",
-            features=datasets.Features(features),
-        )
+        about = "Accuracy, F1, calibration and confusion of a facial-expression classifier."
+        inputs = "predictions: logits (N, C); references: label ids (N,)"
+        logits, label = datasets.Sequence(datasets.Value("float32")), datasets.Value("int64")
+        return evaluate.MetricInfo(about, "", datasets.Features(predictions=logits, references=label), inputs)
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, Any]:
         return classification_metrics(np.asarray(predictions), np.asarray(references), self.label_names)

@@ -36,6 +36,7 @@ def export_onnx(classifier: Classifier, folder: Path, check: torch.Tensor) -> Ex
         FerError: a logit differs by more than 1e-4; the file is removed.
     """
     require_optimum()
+    import onnx
     from optimum.exporters.onnx import export
     from optimum.exporters.onnx.model_configs import ViTOnnxConfig
 
@@ -47,7 +48,10 @@ def export_onnx(classifier: Classifier, folder: Path, check: torch.Tensor) -> Ex
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as aside:
         file = Path(aside) / target.name
         export(classifier.model, settings, file, input_shapes={"batch_size": 2, "height": height, "width": width})
-        _fix_size(file, height, width)
+        network = onnx.load(file)
+        shape = network.graph.input[0].type.tensor_type.shape.dim
+        shape[2].dim_value, shape[3].dim_value = height, width
+        onnx.save(network, file)
         target.parent.mkdir(exist_ok=True)
         shutil.move(file, target)
     with torch.inference_mode():
@@ -73,13 +77,3 @@ def pixel_values(dataset: Dataset, spec: ImageSpec) -> torch.Tensor:
 def megabytes(path: Path) -> float:
     """Size of a file in units of 1,000,000 bytes."""
     return round(path.stat().st_size / 1e6, 3)
-
-
-def _fix_size(path: Path, height: int, width: int) -> None:
-    """Write the height and width of the input into the graph."""
-    import onnx
-
-    model = onnx.load(path)
-    shape = model.graph.input[0].type.tensor_type.shape.dim
-    shape[2].dim_value, shape[3].dim_value = height, width
-    onnx.save(model, path)

@@ -19,7 +19,7 @@ from fer_hf.recipe.load import load_recipe
 from fer_hf.recipe.schema import NOT_OF_WEIGHTS
 from fer_hf.runs.folder import Run
 from fer_hf.runs.predictions import read_predictions
-from fer_hf.runs.records import Evaluation
+from fer_hf.runs.records import Evaluation, Interval
 
 Configurations = Mapping[str, Sequence[Run]]  # by name, one run for each seed
 SHAPES_WEIGHTS = {"model", "data", "augment", "train", "loss"}
@@ -70,12 +70,9 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
     """
     runs: dict[Path, Run] = {}
     for folder in folders:
-        places = {
-            file.parent.resolve(): file.parent
-            for file in sorted(folder.rglob("recipe.yaml"))
-            if file.with_name("metrics.json").is_file()
-        }
-        runs |= {place: Run(path) for place, path in places.items() if places.keys().isdisjoint(place.parents)}
+        files = [file for file in sorted(folder.rglob("recipe.yaml")) if file.with_name("metrics.json").is_file()]
+        places = {file.parent.resolve(): Run(file.parent) for file in files}
+        runs |= {place: run for place, run in places.items() if places.keys().isdisjoint(place.parents)}
     finished = [run for run in runs.values() if run.metrics.finished]
     if not finished:
         raise UserError(
@@ -87,23 +84,19 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
 
 def configurations(runs: Sequence[Run]) -> tuple[Configurations, list[str]]:
     """Runs grouped by configuration, and a line for each whose recipe and seed a later one repeats."""
-    groups: dict[str, dict[int, Run]] = {}
-    settings: dict[str, dict[str, Any]] = {}
+    groups: dict[tuple[tuple[str, str], ...], dict[int, Run]] = {}
     repeated = []
     for run in runs:
         recipe = load_recipe(run.recipe_file).flat()
-        seed = recipe["train.seed"]
-        flat = {k: v for k, v in recipe.items() if k.split(".")[0] in SHAPES_WEIGHTS and k not in LEFT_OUT}
-        seeds = groups.setdefault(repr(flat), {})
-        settings[repr(flat)] = flat
-        if seed in seeds:
-            repeated.append(f"{seeds[seed].path}: repeated by {run.path}")
-        seeds[seed] = run
+        shaping = [key for key in recipe if key.split(".")[0] in SHAPES_WEIGHTS and key not in LEFT_OUT]
+        seeds = groups.setdefault(tuple((key, str(recipe[key])) for key in shaping), {})
+        if earlier := seeds.get(recipe["train.seed"]):
+            repeated.append(f"{earlier.path}: repeated by {run.path}")
+        seeds[recipe["train.seed"]] = run
     names = [_folder_name(next(iter(seeds.values())).path.resolve()) for seeds in groups.values()]
     if len(set(names)) < len(names):  # then by the settings that differ
-        keys = dict.fromkeys(key for flat in settings.values() for key in flat)
-        differing = [key for key in keys if len({repr(flat.get(key)) for flat in settings.values()}) > 1]
-        names = [", ".join(f"{key}={flat.get(key)}" for key in differing) for flat in settings.values()]
+        shared = set.intersection(*map(set, groups))
+        names = [", ".join(f"{key}={value}" for key, value in flat if (key, value) not in shared) for flat in groups]
     return {name: list(seeds.values()) for name, seeds in zip(names, groups.values(), strict=True)}, repeated
 
 
@@ -152,17 +145,13 @@ def predictions(runs: Sequence[Run], rows: Sequence[Evaluation]) -> tuple[Array,
     first: dict[str, list[Any]] = {}
     predicted = []
     for run, row in zip(runs, rows, strict=True):
-        path = run.path / row.predictions
-        if not path.is_file():
-            raise UserError(f"{path} is missing: `fer-hf evaluate {run.path} --split {row.split}` makes it again.")
-        data = read_predictions(path)
+        data = read_predictions(run.path / row.predictions)
         order, names = np.argsort(data.ids), sorted(data.label_names)
         class_id = np.array([names.index(name) for name in data.label_names])
         labels = class_id[data.labels[order]].tolist()
         about = {"classes": names, "images": sorted(data.ids), "labels of the images": labels}
-        first = first or about
         for what, values in about.items():
-            if values != first[what]:
+            if values != first.setdefault(what, values):
                 other = sorted(map(str, set(values) ^ set(first[what])))[:3]
                 raise UserError(
                     f"{run.path} and {runs[0].path} differ in the {what} ({', '.join(other) or 'their order'}): only "
@@ -189,13 +178,13 @@ def compare(configs: Configurations, split: str, metric: str) -> Comparison:
     runs = [run for seeds in configs.values() for run in seeds]
     evaluated = evaluations(runs, split)
     references, predicted = predictions(runs, evaluated)
-    ends = np.cumsum([len(seeds) for seeds in configs.values()])
-    parts = dict(zip(configs, np.split(predicted, ends[:-1]), strict=True))
+    ends = np.cumsum([len(seeds) for seeds in configs.values()])[:-1]
+    parts = dict(zip(configs, np.split(predicted, ends), strict=True))
     draws = [resampled(references, part, metric, 2000) for part in parts.values()]
-    rows = []
-    for number, (name, seeds) in enumerate(configs.items()):
-        limits = interval(contrast(draws, np.arange(len(draws)) == number))
-        rows.append(_row(name, seeds, evaluated[ends[number] - len(seeds) : ends[number]], metric, limits))
+    rows, rest = [], iter(evaluated)
+    for (name, seeds), weights in zip(configs.items(), np.eye(len(draws)).tolist(), strict=True):
+        limits = interval(contrast(draws, weights))
+        rows.append(_row(name, seeds, [next(rest) for _ in seeds], metric, limits))
     rows.sort(key=lambda row: -row.mean)
     if len(rows) == 1:
         return Comparison(metric, rows, "There is nothing to compare it with.")
@@ -205,28 +194,18 @@ def compare(configs: Configurations, split: str, metric: str) -> Comparison:
     return Comparison(metric, rows, f"{best} {verdict} {second}: {difference}")
 
 
-def _row(
-    name: str, seeds: Sequence[Run], evaluated: Sequence[Evaluation], metric: str, limits: tuple[float, float]
-) -> Row:
+def _row(name: str, seeds: Sequence[Run], evaluated: Sequence[Evaluation], metric: str, limits: Interval) -> Row:
     """A configuration; `limits` is its interval, unless its only run has one already."""
-    scores = [getattr(evaluation, metric) for evaluation in evaluated]
-    its_interval = getattr(evaluated[0], f"{metric}_ci", None) if len(seeds) == 1 else None
+    first, scores = evaluated[0], [getattr(evaluation, metric) for evaluation in evaluated]
+    its_interval = getattr(first, f"{metric}_ci", None) if len(seeds) == 1 else None
     low, high = its_interval or np.clip(limits, 0, 1).tolist()
+    std = float(np.std(scores, ddof=1)) if len(seeds) > 1 else None
     about = [run.metrics for run in seeds]
-    return Row(
-        name=name,
-        seeds=len(seeds),
-        mean=float(np.mean(scores)),
-        std=float(np.std(scores, ddof=1)) if len(seeds) > 1 else None,
-        low=low,
-        high=high,
-        parameters=about[0].model.parameters if about[0].model else None,
-        megabytes=(seeds[0].finished_model() / "model.safetensors").stat().st_size / 1e6,
-        train_minutes=float(np.mean([metrics.training.seconds for metrics in about if metrics.training])) / 60,
-        dataset=evaluated[0].dataset,
-        split=evaluated[0].split,
-        images=evaluated[0].images,
-    )
+    parameters = about[0].model.parameters if about[0].model else None
+    megabytes = (seeds[0].finished_model() / "model.safetensors").stat().st_size / 1e6
+    minutes = float(np.mean([metrics.training.seconds for metrics in about if metrics.training])) / 60
+    size, data = (parameters, megabytes, minutes), (first.dataset, first.split, first.images)
+    return Row(name, len(seeds), float(np.mean(scores)), std, low, high, *size, *data)
 
 
 def compare_two(references: Array, best: Array, second: Array, metric: str) -> tuple[bool, str]:

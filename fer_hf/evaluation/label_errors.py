@@ -57,16 +57,10 @@ def likely_label_errors(labels: Array, probabilities: Array) -> tuple[Array, Arr
 def label_errors_in(path: Path, split: str) -> list[LabelError]:
     """The likely label errors in a predictions file of a split, the likeliest first."""
     data = read_predictions(path)
-    names, probabilities = data.label_names, data.probabilities
+    names, probabilities, predicted = data.label_names, data.probabilities, data.predicted
     rows, quality = likely_label_errors(data.labels, probabilities)
+    figures = np.stack([probabilities.max(axis=1), quality], axis=1).round(4).tolist()
     return [
-        LabelError(
-            split=split,
-            id=data.ids[row],
-            label=names[data.labels[row]],
-            suggested=names[int(probabilities[row].argmax())],
-            probability=round(float(probabilities[row].max()), 4),
-            quality=round(float(quality[row]), 4),
-        )
+        LabelError(split, data.ids[row], names[data.labels[row]], names[predicted[row]], *figures[row])
         for row in rows.tolist()
     ]

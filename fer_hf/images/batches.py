@@ -52,21 +52,18 @@ class FaceDataset(torch.utils.data.Dataset):
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
         times, rows = zip(*(divmod(index, len(self)) for index in indices), strict=True)
-        number = torch.tensor(rows)
+        number, images = torch.tensor(rows), self._images(rows)
+        index = [(row + time) % len(self) for row, time in zip(rows, times, strict=True)]
         # Labels come first: accelerate reads the batch size off the first tensor it finds.
-        batch: dict[str, Any] = {
-            "labels": self.labels[number],
-            "index": [(row + time) % len(self) for row, time in zip(rows, times, strict=True)],
-            "images": self._decode(rows)
-            if self.pixels is None
-            else self.pixels[number.to(self.pixels.device, non_blocking=True)],
-        }
+        batch = {"labels": self.labels[number], "index": index, "images": images}
         return batch if self.soft_labels is None else batch | {"soft_labels": self.soft_labels[number]}
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.__getitems__([index])
 
-    def _decode(self, rows: Sequence[int]) -> Tensor | list[Tensor]:
+    def _images(self, rows: Sequence[int]) -> Tensor | list[Tensor]:
+        if self.pixels is not None:
+            return self.pixels[torch.tensor(rows).to(self.pixels.device, non_blocking=True)]
         images = [to_uint8(picture) for picture in decode_rows(self.images, rows)]
         return torch.stack(images) if len({image.shape for image in images}) == 1 else images
 

@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import InterpolationMode
 
 from fer_hf.errors import UserError
 
-INTERPOLATION = {
+INTERPOLATION: dict[Any, InterpolationMode] = {
     Image.Resampling.NEAREST: InterpolationMode.NEAREST_EXACT,
     Image.Resampling.BILINEAR: InterpolationMode.BILINEAR,
     Image.Resampling.BICUBIC: InterpolationMode.BICUBIC,
@@ -69,14 +69,12 @@ class ImageSpec:
         scaled = (math.floor(height / config["crop_pct"]), math.floor(width / config["crop_pct"]))
         mode = config.get("crop_mode") or "center"
         if mode not in ("center", "squash") or (mode == "center" and height != width):
-            raise UserError(
-                f"timm's crop_mode {mode!r} at {height}x{width} is not supported: only centre and squash are."
-            )
-        name = config["interpolation"].upper().replace("RANDOM", "BILINEAR")
-        if name not in Image.Resampling.__members__ or Image.Resampling[name] not in INTERPOLATION:
+            at = f"{mode!r} at {height}x{width}"
+            raise UserError(f"timm's crop_mode {at} is not supported: only centre and squash are.")
+        interpolation = INTERPOLATION.get(getattr(Image.Resampling, config["interpolation"].upper(), None))
+        if interpolation is None:
             raise UserError(f"timm's interpolation {config['interpolation']!r} is not supported.")
         resize = scaled if mode == "squash" else scaled[0]
-        interpolation = INTERPOLATION[Image.Resampling[name]]
         return cls((height, width), resize, interpolation, tuple(config["mean"]), tuple(config["std"]))
 
 

@@ -9,7 +9,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -97,12 +97,9 @@ class EvalTransform:
     def _transform(self, images: Tensor) -> Tensor:
         wanted = [self.spec.resize] if isinstance(self.spec.resize, int) else list(self.spec.resize)
         images = tv.resize(images, wanted, interpolation=self.spec.interpolation, antialias=True)
-        if self.spec.crop_rounds_down:
-            height, width = self.spec.size
-            top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
-            images = tv.crop(images, top, left, height, width)
-        else:
-            images = tv.center_crop(images, list(self.spec.size))
+        rounded = math.floor if self.spec.crop_rounds_down else round
+        margins = (rounded((there - kept) / 2) for there, kept in zip(images.shape[-2:], self.spec.size, strict=True))
+        images = tv.crop(images, *margins, *self.spec.size)
         return normalise(images.float() / 255, self.spec)
 
 
@@ -132,16 +129,10 @@ class TrainTransform:
     erasing: float = 0.0
     sizes: Sequence[int] = ()
     """Edges of `pixel_values` in the first epochs, one for each; after them it is the model's own size."""
-    _epoch: int = field(default=-1, init=False)
-    _table: Tensor = field(default_factory=lambda: torch.empty(0), init=False)
 
     def uniform(self, epoch: int, index: Sequence[int]) -> Tensor:
         """The random numbers of each image in an epoch: `(B, DRAWN)` in [0, 1)."""
-        if epoch != self._epoch:
-            generator = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
-            table = generator.random((self.num_samples, DRAWN), dtype=np.float32)
-            self._epoch, self._table = epoch, torch.from_numpy(table)
-        return self._table[list(index)]
+        return _table(self.seed, epoch, self.num_samples)[list(index)]
 
     def __call__(self, images: Tensor | Sequence[Tensor], index: Sequence[int], epoch: int) -> Tensor:
         """Augment images.
@@ -203,6 +194,13 @@ class TrainTransform:
         inside_y = _inside(top, h, x.shape[-2]).view(len(x), 1, -1, 1)
         chosen = (u[:, 13] < self.erasing).view(-1, 1, 1, 1)
         return x.masked_fill(inside_x & inside_y & chosen, 0.0)
+
+
+@lru_cache(maxsize=1)
+def _table(seed: int, epoch: int, num_samples: int) -> Tensor:
+    """The random numbers of a whole epoch, `(num_samples, DRAWN)`."""
+    generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    return torch.from_numpy(generator.random((num_samples, DRAWN), dtype=np.float32))
 
 
 def _grid(theta: Tensor, size: tuple[int, int]) -> Tensor:

@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -27,7 +27,6 @@ from fer_hf.models.resolve import Source, resolve
 from fer_hf.runs.folder import ONNX_FILES, Run
 
 Format = Literal["pytorch", "onnx", "int8"]
-Answer = list[dict[str, Any]]
 
 
 def load_classifier(
@@ -54,8 +53,8 @@ def load_classifier(
     place = resolve(source)
     if format == "pytorch":
         loaded = load_model(source)
-        model: Any = loaded.model
-        return Classifier(model.to(device or "cpu"), loaded.processor, loaded.label_names, format, place.name)
+        model = cast(Any, loaded.model).to(device or "cpu")
+        return Classifier(model, loaded.processor, loaded.label_names, format, place.name)
     if torch.device(device or "cpu").type != "cpu":
         raise UserError(f"device={str(device)!r}: ONNX Runtime runs on the CPU here, leave it out.")
     return _load_onnx(place, format)
@@ -70,19 +69,16 @@ def _load_onnx(source: Source, format: str) -> "Classifier":
     file = f"onnx/{ONNX_FILES[format]}"
     try:
         config = load_config(source)
-        path = str(source.folder / file) if source.folder else cached_file(source.name, file)
-        if source.folder and not (source.folder / file).is_file():
+        path = str(source.folder / file) if source.folder else str(cached_file(source.name, file))
+        if not Path(path).is_file():
             raise FileNotFoundError("there is no such file.")
         processor = load_processor(source, config)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{file} of {source.name!r} could not be loaded: {error} A run gets it by "
-            f"`fer-hf export RUN{' --int8' if format == 'int8' else ''}`."
-        ) from error
+        remedy = f"A run gets it by `fer-hf export RUN{' --int8' if format == 'int8' else ''}`."
+        raise UserError(f"{file} of {source.name!r} could not be loaded: {error} {remedy}") from error
     # Not by `from_pretrained`, which reads the config of a timm model by another class, and warns of it.
-    model = ORTModelForImageClassification(
-        config=config, session=InferenceSession(path, providers=["CPUExecutionProvider"])
-    )
+    session = InferenceSession(path, providers=["CPUExecutionProvider"])
+    model = ORTModelForImageClassification(config=config, session=session)
     return Classifier(model, processor, emotions_of(source, config), format, source.name)
 
 
@@ -131,12 +127,7 @@ class Classifier:
     """
 
     def __init__(
-        self,
-        model: Any,
-        processor: Any,
-        label_names: Sequence[str],
-        format: str = "pytorch",
-        source: str = "",
+        self, model: Any, processor: Any, label_names: Sequence[str], format: str = "pytorch", source: str = ""
     ):
         self.model, self.processor, self.format, self.source = model, processor, format, source
         if isinstance(model, torch.nn.Module):
@@ -172,16 +163,13 @@ class Classifier:
         """
         several = isinstance(images, list | tuple) or (isinstance(images, np.ndarray | Tensor) and images.ndim == 4)
         rows = images if several else [images]
-        answers: list[Answer] = []
+        answers: list[Any] = []
         for start in range(0, len(rows), batch_size):
             logits = self.logits([_as_uint8(image) for image in rows[start : start + batch_size]])
-            answers += [self._ranked(scores, top_k) for scores in logits.softmax(dim=-1).tolist()]
+            for scores in logits.softmax(dim=-1).tolist():
+                ranked = sorted(zip(scores, self.label_names, strict=True), key=lambda pair: -pair[0])
+                answers.append([{"label": label, "score": score} for score, label in ranked[:top_k]])
         return answers if several else answers[0]
-
-    def _ranked(self, scores: list[float], top_k: int) -> Answer:
-        """The `top_k` labels of one image with their scores."""
-        ranked = sorted(zip(self.label_names, scores, strict=True), key=lambda pair: pair[1], reverse=True)
-        return [{"label": label, "score": score} for label, score in ranked[:top_k]]
 
     @torch.inference_mode()
     def logits(self, images: Tensor | Sequence[Tensor], tta: str = "none") -> Tensor:
@@ -194,8 +182,7 @@ class Classifier:
             images: uint8 `(B, C, H, W)`, or a list of `(C, H, W)`.
             tta: `"none"`, `"flip"` or `"ten_crop"`.
         """
-        device = self.device
-        batch = images.to(device) if isinstance(images, Tensor) else [image.to(device) for image in images]
+        batch = images.to(self.device) if isinstance(images, Tensor) else [image.to(self.device) for image in images]
         parts = [self.model(pixel_values=self._transform(view)).logits.float() for view in views(batch, tta)]
         return parts[0] if tta == "none" else torch.stack(parts).log_softmax(-1).logsumexp(0) - math.log(len(parts))
 
@@ -234,7 +221,10 @@ class Classifier:
 def _as_uint8(image: Any) -> Tensor:
     """One image of any kind as uint8 `(C, H, W)`."""
     if isinstance(image, str | Path):
-        return to_uint8(_read(Path(image)))
+        try:
+            image = decode(image)
+        except (ValueError, OSError) as error:
+            raise UserError(f"{image} is no picture that can be read: {error}") from error
     if isinstance(image, Image.Image):
         return to_uint8(image)
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim in (2, 3):
@@ -245,11 +235,3 @@ def _as_uint8(image: Any) -> Tensor:
     raise UserError(
         f"{what} is no image: give a path, a PIL image, a uint8 array (H, W) or (H, W, 3), or a uint8 tensor (C, H, W)."
     )
-
-
-def _read(path: Path) -> Image.Image:
-    """The picture in a file, turned as its EXIF data say."""
-    try:
-        return decode(path)
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} is no picture that can be read: {error}") from error

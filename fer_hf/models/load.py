@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import timm
 import torch
@@ -23,7 +23,6 @@ from transformers import (
     AutoModelForImageClassification,
     PreTrainedModel,
     TimmWrapperConfig,
-    TimmWrapperForImageClassification,
     TimmWrapperImageProcessor,
     ViTImageProcessor,
 )
@@ -32,7 +31,7 @@ from fer_hf.emotions import LabelError, align
 from fer_hf.errors import UserError
 from fer_hf.files import write_text
 from fer_hf.models.attention import EmotionAttentionConfig, EmotionAttentionForImageClassification
-from fer_hf.models.network import head, network, without_prefix
+from fer_hf.models.network import head, head_names, network, without_prefix
 from fer_hf.models.resolve import Source, resolve
 from fer_hf.models.weights import fill
 from fer_hf.runs.folder import Run
@@ -84,8 +83,7 @@ class ModelOptions:
     @property
     def dropout(self) -> dict[str, float]:
         """The rates that are not zero, as arguments of timm."""
-        rates = {"drop_rate": self.drop_rate, "drop_path_rate": self.drop_path_rate}
-        return {name: rate for name, rate in rates.items() if rate}
+        return {name: rate for name in ("drop_rate", "drop_path_rate") if (rate := getattr(self, name))}
 
 
 def labels_of(config: Any) -> tuple[str, ...]:
@@ -119,78 +117,73 @@ def load_model(name: str | Path | Run, labels: Sequence[str] | None = None, **op
     except UserError:
         raise
     except TypeError as error:  # of timm's constructors, which do not all take both
-        if dropout := settings.dropout:
-            keys = " or model.".join(dropout)
-            raise UserError(f"{source.name!r} does not take model.{keys}: {error}.") from error
-        raise
-    except (OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if not settings.dropout:
             raise
-        raise _not_loaded(source, error) from error
+        keys = " or model.".join(settings.dropout)
+        raise UserError(f"{source.name!r} does not take model.{keys}: {error}.") from error
+    except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            raise
+        near = get_close_matches(source.name.removeprefix("timm/").split(".")[0], timm.list_models(), n=3)
+        hint = f" timm models of a similar name: {', '.join(near)}." if near else ""
+        message = f"The model {source.name!r} could not be loaded: neither as a folder, nor from timm or the Hub: "
+        raise UserError(message + str(error).strip().splitlines()[0] + hint) from error
 
 
 def _load(source: Source, labels: Sequence[str] | None, options: ModelOptions) -> Loaded:
-    """The model before attention is put into it."""
-    if options.weights and not source.timm_name:
-        raise UserError(
-            f"model.weights fills a timm architecture: {source.name!r} is none, set model.name to a timm name."
-        )
-    if not source.timm_name or (options.pretrained and not options.weights):
-        return _load_checkpoint(source, labels, options)
-    if labels is None:
-        raise UserError(
-            f"{source.name!r} would start from random weights, so it has no labels of its own: name a label set."
-        )
-    loaded = _random_timm(source.timm_name, labels, options)
+    """The model before attention is put into it: a checkpoint in a folder or on the Hub, or random weights."""
+    random = not options.pretrained or bool(options.weights)
+    fresh = random and source.timm_name is not None
+    name = repr(source.name)
+    if options.weights and not fresh:
+        raise UserError(f"model.weights fills a timm architecture: {name} is none, set model.name to a timm name.")
+    if fresh and labels is None:
+        raise UserError(f"{name} would start from random weights, so it has no labels of its own: name a label set.")
+    config = _timm_config(str(source.timm_name)) if fresh else load_config(source)
+    known = () if fresh else labels_of(config)
+    wanted = emotions_of(source, config) if labels is None else labels
+    rows = [] if random else _rows_by_name(known, wanted)
+    if not rows:
+        _name_labels(config, wanted)
+    processor_changes = _resize_config(config, source, options.image_size, random)
+    _set_dropout(config, source, options)
+    processor = load_processor(source, config, **processor_changes)
+    model = _random(config) if random else _pretrained(source.location, config)
+    if not rows and len(known) == len(wanted):
+        head(model).reset_parameters()  # as many outputs, but for something else: these rows were loaded
+    if rows and list(known) != list(wanted):
+        _select_head_rows(model, rows, wanted)
+    published = None if source.folder or random else source.location
+    notes = [CONTAMINATION_NOTE] if published == CONTAMINATED else []
     if options.weights:
-        loaded.notes.append(fill(network(loaded.model), head(loaded.model), Path(options.weights)))
-    return loaded
-
-
-def _not_loaded(source: Source, error: Exception) -> UserError:
-    """The error for a name under which there is no model, with names of timm that are like it."""
-    near = get_close_matches(source.name.removeprefix("timm/").split(".")[0], timm.list_models(), n=3)
-    hint = f" timm models of a similar name: {', '.join(near)}." if near else ""
-    reason = str(error).strip().splitlines()[0]
-    return UserError(
-        f"The model {source.name!r} could not be loaded: neither as a folder, nor from timm or the Hub: {reason}{hint}"
-    )
-
-
-def _id2label(labels: Sequence[str]) -> dict[str, Any]:
-    """The two keys of a config that name the labels."""
-    return {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+        notes.append(fill(network(model), Path(options.weights)))
+    return Loaded(model, processor, published, KEPT if rows else NEW, notes)
 
 
 def _name_labels(config: Any, labels: Sequence[str]) -> None:
     """Name the logits in a config; a loaded timm config holds the names a second time, as `label_names`."""
-    for key, value in _id2label(labels).items():
-        setattr(config, key, value)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: i for i, label in enumerate(labels)}
     if hasattr(config, "label_names"):
         config.label_names = list(labels)
 
 
-def _random_timm(name: str, labels: Sequence[str], options: ModelOptions) -> Loaded:
-    """A timm architecture with timm's own random initialisation."""
-    cfg: Any = timm.get_pretrained_cfg(name)
+def _timm_config(name: str) -> TimmWrapperConfig:
+    """The config of a timm architecture without weights; of timm's settings only those that the input follows from."""
     keys = ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "fixed_input_size")
-    settings = {k: v for k, v in cfg.to_dict().items() if k in keys}
-    arguments: dict[str, Any] = dict(options.dropout)
-    if options.image_size:
-        settings |= {"input_size": [3, options.image_size, options.image_size], "crop_pct": 1.0}
-        if cfg.fixed_input_size:
-            arguments["img_size"] = options.image_size
-    config = TimmWrapperConfig(
-        architecture=name,
-        pretrained_cfg=json.loads(json.dumps(settings)),
-        model_args=arguments or None,
-        **_id2label(labels),
-    )
-    model = TimmWrapperForImageClassification(config)
-    # The wrapper draws linear (and in transformers 5 all) layers anew at std 0.02, which convolutions do not survive.
-    network(model).load_state_dict(timm.create_model(name, num_classes=len(labels), **arguments).state_dict())
-    processor = TimmWrapperImageProcessor(pretrained_cfg=config.pretrained_cfg, architecture=name)
-    return Loaded(model, processor, None, NEW)
+    cfg: Any = timm.get_pretrained_cfg(name)
+    settings = json.dumps({key: value for key, value in cfg.to_dict().items() if key in keys})
+    return TimmWrapperConfig(architecture=name, pretrained_cfg=json.loads(settings))
+
+
+def _random(config: Any) -> PreTrainedModel:
+    """The model of `config` with random weights, those of timm by timm's own scheme."""
+    model = AutoModelForImageClassification.from_config(config, trust_remote_code=False)
+    if isinstance(config, TimmWrapperConfig):
+        # The wrapper draws linear (and in transformers 5 all) layers at std 0.02, which convolutions do not survive.
+        arguments = {"num_classes": config.num_labels} | (config.model_args or {})
+        network(model).load_state_dict(timm.create_model(config.architecture, **arguments).state_dict())
+    return model
 
 
 def _with_attention(loaded: Loaded, source: Source) -> Loaded:
@@ -201,35 +194,23 @@ def _with_attention(loaded: Loaded, source: Source) -> Loaded:
     if not isinstance(timm_config, TimmWrapperConfig):
         raise UserError(f"model.attention goes on top of timm models: {source.name!r} is none, leave it out.")
     args: dict[str, Any] = dict(timm_config.model_args or {})
-    rate = args.pop("drop_rate", 0.0)
-    config = EmotionAttentionConfig(timm_config.architecture, args, rate, **_id2label(loaded.label_names))
+    config = EmotionAttentionConfig(timm_config.architecture, args, args.pop("drop_rate", 0.0))
+    _name_labels(config, loaded.label_names)
     images: dict[str, Any] = loaded.processor.data_config
     model = EmotionAttentionForImageClassification(config)
     features = model.eval().backbone(torch.zeros(1, *images["input_size"]))
     if features.shape[1:-2] != (head(model).in_features,):
         raise UserError(f"model.attention needs the feature map of a convolutional network: {source.name!r} has none.")
     model.backbone.load_state_dict(network(loaded.model).state_dict(), strict=False)  # but its classifier
-    processor = ViTImageProcessor(
-        size=dict(zip(("height", "width"), images["input_size"][-2:], strict=True)),
-        resample=Image.Resampling[images["interpolation"].upper()],
-        image_mean=list(images["mean"]),
-        image_std=list(images["std"]),
-        do_convert_rgb=True,
-    )
+    size = dict(zip(("height", "width"), images["input_size"][-2:], strict=True))
+    resample = Image.Resampling[images["interpolation"].upper()]
+    mean, std = list(images["mean"]), list(images["std"])
+    processor = ViTImageProcessor(size=size, resample=resample, image_mean=mean, image_std=std, do_convert_rgb=True)
     return Loaded(model, processor, loaded.base_model, NEW, loaded.notes)
 
 
 def load_config(source: Source) -> Any:
-    """The config of a checkpoint in a folder or on the Hub, timm's included.
-
-    Raises:
-        UserError: timm has no weights for this architecture.
-        OSError, ValueError: there is no such checkpoint.
-    """
-    if not source.location:
-        raise UserError(
-            f"timm has no weights for {source.timm_name!r}: choose another tag, or set model.pretrained=false."
-        )
+    """The config of a checkpoint in a folder or on the Hub, timm's included."""
     return AutoConfig.from_pretrained(source.location, trust_remote_code=False)
 
 
@@ -243,50 +224,23 @@ def load_processor(source: Source, config: Any, **changes: Any) -> Any:
 def emotions_of(source: Source, config: Any) -> tuple[str, ...]:
     """The labels of a checkpoint, in its order. Raises `UserError` when they are no emotions."""
     labels = labels_of(config)
-    if not _covers(labels, labels):
-        raise UserError(
-            f"{source.name!r} does not name emotions ({', '.join(labels[:4])}, ...): fine-tune it with `fer-hf train` "
-            "first."
-        )
+    if not _rows_by_name(labels, labels):
+        names = f"({', '.join(labels[:4])}, ...)"
+        raise UserError(f"{source.name!r} does not name emotions {names}: fine-tune it with `fer-hf train` first.")
     return labels
 
 
-def _load_checkpoint(source: Source, labels: Sequence[str] | None, options: ModelOptions) -> Loaded:
-    """A checkpoint in a folder or on the Hub, timm's included."""
-    config = load_config(source)
-    name, known = str(source.location), labels_of(config)
-    wanted = emotions_of(source, config) if labels is None else labels
-    keeps_head = options.pretrained and (labels is None or _covers(known, labels))
-    if not keeps_head:
-        _name_labels(config, wanted)
-    processor_changes = _resize_config(config, source, options.image_size)
-    _set_dropout(config, source, options)
-    processor = load_processor(source, config, **processor_changes)
-    if options.pretrained:
-        model = _pretrained(name, config)
-    else:
-        model = AutoModelForImageClassification.from_config(config, trust_remote_code=False)
-    if not keeps_head and len(known) == len(wanted):
-        head(model).reset_parameters()  # as many outputs, but for something else: these rows were loaded
-    if keeps_head and list(known) != list(wanted):
-        _select_head_rows(model, align(known, wanted), wanted)
-    published = None if source.folder or not options.pretrained else name
-    notes = [CONTAMINATION_NOTE] if published == CONTAMINATED else []
-    return Loaded(model, processor, published, KEPT if keeps_head else NEW, notes)
-
-
-def _covers(known: Sequence[str], wanted: Sequence[str]) -> bool:
-    """Whether every wanted emotion is among the labels of a checkpoint."""
+def _rows_by_name(known: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Where each wanted emotion is among the labels of a checkpoint; nowhere unless all of them are there."""
     try:
-        align(known, wanted)
+        return align(known, wanted)
     except LabelError:
-        return False
-    return True
+        return []
 
 
 def _set_dropout(config: Any, source: Source, options: ModelOptions) -> None:
     """Write rates of dropout into the config of a timm model, bare or under attention."""
-    rates: dict[str, float] = dict(options.dropout)
+    rates = options.dropout
     if isinstance(config, EmotionAttentionConfig):
         config.drop_rate = rates.pop("drop_rate", config.drop_rate)
     if rates and not hasattr(config, "model_args"):
@@ -296,59 +250,51 @@ def _set_dropout(config: Any, source: Source, options: ModelOptions) -> None:
         config.model_args = (config.model_args or {}) | rates
 
 
-def _resize_config(config: Any, source: Source, size: int | None) -> dict[str, Any]:
+def _resize_config(config: Any, source: Source, size: int | None, random: bool) -> dict[str, Any]:
     """Write another image size into `config`; returns what the processor has to be told."""
     if size is None:
         return {}
     if isinstance(config, TimmWrapperConfig):
-        settings: dict[str, Any] = dict(config.pretrained_cfg)
-        if settings.get("fixed_input_size") and list(settings["input_size"][-2:]) != [size, size]:
-            pixels = settings["input_size"][-1]
-            raise UserError(f"{source.name!r} takes {pixels} pixels only: leave model.image_size out.")
-        config.pretrained_cfg = settings | {"input_size": [3, size, size], "crop_pct": 1.0}
+        fixed, (*_, height, width) = config.pretrained_cfg.get("fixed_input_size"), config.pretrained_cfg["input_size"]
+        if fixed and random:
+            config.model_args = (config.model_args or {}) | {"img_size": size}
+        elif fixed and (height, width) != (size, size):
+            raise UserError(f"{source.name!r} takes {width} pixels only: leave model.image_size out.")
+        config.pretrained_cfg = config.pretrained_cfg | {"input_size": [3, size, size], "crop_pct": 1.0}
         return {}
     if getattr(config, "image_size", None) is not None:
         config.image_size = size
     processor = load_processor(source, config)
-    key = "shortest_edge" if dict(processor.size).get("shortest_edge") else None
-    changes: dict[str, Any] = {"size": {key: size} if key else {"height": size, "width": size}}
-    if getattr(processor, "crop_size", None):
-        changes["crop_size"] = {"height": size, "width": size}
-    return changes
+    both = {"height": size, "width": size}
+    changes = {"size": {"shortest_edge": size} if dict(processor.size).get("shortest_edge") else both}
+    return changes | ({"crop_size": both} if getattr(processor, "crop_size", None) else {})
 
 
 def _pretrained(name: str, config: Any) -> PreTrainedModel:
     """Weights into the model of `config`; only the head may be new."""
+    # Without a dtype, transformers 5 would keep the precision of the file.
+    options: dict[str, Any] = {"config": config, "dtype": torch.float32, "trust_remote_code": False}
     model, info = AutoModelForImageClassification.from_pretrained(
-        name,
-        config=config,
-        dtype=torch.float32,  # transformers 5 would keep the precision of the file
-        trust_remote_code=False,
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
+        name, ignore_mismatched_sizes=True, output_loading_info=True, **options
     )
-    in_head = {id(p) for p in head(model).parameters()}
-    head_names = {without_prefix(name) for name, p in model.named_parameters() if id(p) in in_head}
+    of_head = set(map(without_prefix, head_names(model)))
     new = {item[0] if isinstance(item, tuple) else item for item in [*info["missing_keys"], *info["mismatched_keys"]]}
-    random = sorted(key for key in new if without_prefix(key) not in head_names)
+    random = sorted(key for key in new if without_prefix(key) not in of_head)
     if random:
         hint = " Its positions are for one image size: leave model.image_size out." if "position" in random[0] else ""
         raise UserError(f"The weights of {name!r} do not fit: {', '.join(random[:3])} would be random.{hint}")
     return model
 
 
-def _select_head_rows(model: PreTrainedModel, rows: list[int], labels: Sequence[str]) -> None:
+def _select_head_rows(model: Any, rows: list[int], labels: Sequence[str]) -> None:
     """Keep these rows of the classifier, in this order, and name them."""
     classifier = head(model)
-    with torch.no_grad():
-        classifier.weight = nn.Parameter(classifier.weight[rows].clone())
-        if classifier.bias is not None:
-            classifier.bias = nn.Parameter(classifier.bias[rows].clone())
-    classifier.out_features = len(rows)
+    for name, parameter in list(classifier.named_parameters()):
+        setattr(classifier, name, nn.Parameter(parameter.detach()[rows]))
+    classifier.out_features = model.num_labels = len(rows)
     _name_labels(model.config, labels)
-    cast(Any, model).num_labels = len(rows)
-    if network(model) is not model:
-        cast(Any, network(model)).num_classes = len(rows)
+    if isinstance(model.config, TimmWrapperConfig):
+        model.timm_model.num_classes = len(rows)
 
 
 def save_model(model: PreTrainedModel, processor: Any, folder: Path) -> None:

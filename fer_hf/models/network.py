@@ -5,6 +5,7 @@ under our attention (`models.attention`); all others are models of transformers.
 """
 
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -60,6 +61,12 @@ def head(model: nn.Module) -> nn.Linear:
     return linear[-1]
 
 
+def head_names(model: nn.Module) -> set[str]:
+    """Names of the parameters of the classifier."""
+    in_head = {id(parameter) for parameter in head(model).parameters()}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in in_head}
+
+
 def without_prefix(name: str) -> str:
     """The name of a parameter in the network itself: `blocks.6.0.bn1.weight` of `timm_model.blocks.6.0.bn1.weight`.
 
@@ -94,21 +101,18 @@ def layer_depths(model: nn.Module) -> dict[str, int]:
     else:
         groups = group_parameters(inner, inner.group_matcher(coarse=False), reverse=True)
         layers = {f"{prefix}{name}": layer for name, layer in groups.items()}
-    top = max(layers.values()) + 1
-    in_head = {id(parameter) for parameter in head(model).parameters()}
-    layers = {name: top if id(p) in in_head else layers.get(name, top) for name, p in model.named_parameters()}
+    in_head, top = head_names(model), max(layers.values()) + 1
+    layers = {name: top if name in in_head else layers.get(name, top) for name, _ in model.named_parameters()}
     present = sorted(set(layers.values()))  # without the number that only the head had
     return {name: present.index(layer) for name, layer in layers.items()}
 
 
 def _numbered_layers(model: nn.Module) -> dict[str, int]:
     """The layer of every parameter by the first number in its name."""
-    layers, known = {}, [""]
+    layers, known = dict[str, int](), dict[str, int]()
     for name, _ in model.named_parameters():
         numbered = re.match(r".*?\.\d+\.", name)
-        if numbered and numbered[0] not in known:
-            known.append(numbered[0])
-        layers[name] = known.index(numbered[0]) if numbered else len(known) - 1
+        layers[name] = known.setdefault(numbered[0], len(known) + 1) if numbered else len(known)
     return layers
 
 
@@ -145,37 +149,28 @@ def feature_map(model: nn.Module, size: tuple[int, int]) -> FeatureMap:
         >>> feature_map(timm.create_model("test_resnet"), (64, 64)).name
         'layer4'
     """
-    outputs: list[tuple[FeatureMap, Tensor]] = []
-
-    def keep(name: str, module: nn.Module, output: Any) -> None:
-        if isinstance(output, Tensor) and (layout := _layout(module, output, size)):
-            outputs.append((FeatureMap(name, module, layout), output))
-
-    hooks = [
-        module.register_forward_hook(lambda module, _, output, name=name: keep(name, module, output))
-        for name, module in model.named_modules()
-    ]
-    try:
-        with torch.inference_mode(False), torch.enable_grad():
-            pixels = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
-            result = model.eval()(pixels.to(next(model.parameters()).device).requires_grad_())
-            loss = getattr(result, "logits", result).square().sum()
-            for candidate, output in reversed(outputs):
+    calls: list[tuple[str, nn.Module, Any]] = []
+    with ExitStack() as hooks, torch.inference_mode(False), torch.enable_grad():
+        for name, module in model.named_modules():
+            hook = module.register_forward_hook(lambda m, _, output, name=name: calls.append((name, m, output)))
+            hooks.enter_context(hook)
+        pixels = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+        result = model.eval()(pixels.to(next(model.parameters()).device).requires_grad_())
+        loss = getattr(result, "logits", result).square().sum()
+        for name, module, output in reversed(calls):
+            if layout := _layout(module, output, size):
                 (gradient,) = torch.autograd.grad(loss, output, retain_graph=True, allow_unused=True)
-                if gradient is not None and _share_of_places(gradient, candidate.layout) > 0.5:
-                    return candidate
-    finally:
-        for hook in hooks:
-            hook.remove()
+                if gradient is not None and _share_of_places(gradient, layout) > 0.5:
+                    return FeatureMap(name, module, layout)
     raise UserError(f"{type(model).__name__} has no feature map of more than one place at {size[0]}x{size[1]} pixels.")
 
 
-def _layout(module: nn.Module, output: Tensor, size: tuple[int, int]) -> Any:
+def _layout(module: nn.Module, output: Any, size: tuple[int, int]) -> Any:
     """The layout of an output that can be a feature map, else None. Maps have the aspect ratio of the image."""
-    if output.ndim == 3 and output.shape[1] > 1:
+    if isinstance(output, Tensor) and output.ndim == 3 and output.shape[1] > 1:
         is_norm = "norm" in type(module).__name__.lower()
-        return "BNC" if is_norm or next(module.children(), None) is not None else None  # no queries, keys and values
-    if output.ndim == 4:
+        return "BNC" if is_norm or list(module.children()) else None  # no queries, keys and values
+    if isinstance(output, Tensor) and output.ndim == 4:
         for layout, (height, width) in {"BCHW": output.shape[2:], "BHWC": output.shape[1:3]}.items():
             if height * width > 1 and height * size[1] == width * size[0]:
                 return layout

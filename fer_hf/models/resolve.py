@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import timm
 
@@ -23,9 +24,13 @@ class Source:
     """Architecture, and maybe the tag of its weights, such as `resnet18.a1_in1k`."""
 
     @property
-    def location(self) -> str | None:
-        """The folder or Hub id of the weights; None when timm has none for this architecture."""
-        return getattr(timm.get_pretrained_cfg(self.timm_name), "hf_hub_id", None) if self.timm_name else self.name
+    def location(self) -> str:
+        """The folder or Hub id of the weights. Raises `UserError` when timm has none for this architecture."""
+        config: Any = timm.get_pretrained_cfg(self.timm_name) if self.timm_name else None
+        if config and not config.hf_hub_id:
+            name = repr(self.timm_name)
+            raise UserError(f"timm has no weights for {name}: choose another tag, or set model.pretrained=false.")
+        return config.hf_hub_id if config else self.name
 
 
 def resolve(source: str | Path | Run) -> Source:
@@ -43,7 +48,7 @@ def resolve(source: str | Path | Run) -> Source:
         >>> resolve("google/vit-base-patch16-224-in21k").location
         'google/vit-base-patch16-224-in21k'
     """
-    run = source if isinstance(source, Run) else Run(source)
+    run = Run(source)
     folder = run.model if (run.model / "config.json").is_file() else run.path
     if run.exists():
         folder = run.finished_model()
@@ -51,7 +56,7 @@ def resolve(source: str | Path | Run) -> Source:
         if not (folder / "config.json").is_file():
             raise UserError(f"{str(folder)!r} holds no model: there is no config.json in it, nor in its model/ folder.")
         return Source(str(folder), folder=folder)
-    name = str(source.path if isinstance(source, Run) else source)
+    name = str(run.path)
     timm_name = name.removeprefix("timm/")
     if not timm.is_model(timm_name):
         return Source(name)

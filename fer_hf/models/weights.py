@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from fer_hf.errors import UserError
-from fer_hf.models.network import without_prefix
+from fer_hf.models.network import head_names, without_prefix
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training checkpoints keep the weights."""
@@ -22,12 +22,11 @@ CONVERT = """
     torch.save(getattr(loaded, "state_dict", lambda: loaded["state_dict"])(), {target!r})"""
 
 
-def fill(model: nn.Module, head: nn.Module, path: Path) -> str:
+def fill(model: nn.Module, path: Path) -> str:
     """Copy the tensors of a `.pt`, `.pth` or `.safetensors` file into a network, all but its classifier.
 
     Args:
         model: the bare network of timm.
-        head: its classifier.
         path: the file.
 
     Returns:
@@ -36,18 +35,18 @@ def fill(model: nn.Module, head: nn.Module, path: Path) -> str:
     Raises:
         UserError: the file cannot be read without unpickling, or fits fewer than half of the model's tensors.
     """
-    classifier = {id(p) for p in head.parameters()}
-    left_out = {name for name, p in model.named_parameters() if id(p) in classifier}
+    classifier = head_names(model)
     # Counters and position indices, the only integers, follow from the architecture: versions of timm differ in them.
-    wanted = {k: v for k, v in model.state_dict().items() if v.is_floating_point() and k not in left_out}
-    given = {k: v for k, v in read(path).items() if v.is_floating_point() and k not in left_out}
+    wanted, given = (
+        {name: tensor for name, tensor in state.items() if tensor.is_floating_point() and name not in classifier}
+        for state in (model.state_dict(), read(path))
+    )
     matches = {k: v for k, v in given.items() if k in wanted and v.shape == wanted[k].shape}
     if 2 * len(matches) < len(wanted):
+        here, there = (_first([f"{k} {_shape(v)}" for k, v in s.items() if k not in matches]) for s in (wanted, given))
         raise UserError(
-            f"{str(path)!r} is not of this architecture: it fits {len(matches)} of {len(wanted)} tensors. "
-            f"Wanted: {_first([f'{k} {_shape(v)}' for k, v in wanted.items() if k not in matches])}; in the file: "
-            f"{_first([f'{k} {_shape(v)}' for k, v in given.items() if k not in matches])}. Set model.name to the timm "
-            "model that the weights were trained with."
+            f"{str(path)!r} is not of this architecture: it fits {len(matches)} of {len(wanted)} tensors. Wanted: "
+            f"{here}; in the file: {there}. Set model.name to the timm model that the weights were trained with."
         )
     model.load_state_dict(matches, strict=False)
     others = [k for k in given if k in wanted and k not in matches]
@@ -56,10 +55,8 @@ def fill(model: nn.Module, head: nn.Module, path: Path) -> str:
         "not in the model": [k for k in given if k not in wanted],
         "of another shape": [f"{k} {_shape(given[k])}, not {_shape(wanted[k])}" for k in others],
     }
-    parts = [f"{len(names)} {what} ({_first(names)})" for what, names in rest.items() if names]
-    return "; ".join(
-        [f"weights of {path.name}: {len(matches)} of {len(wanted)} tensors matched, the classifier is new", *parts]
-    )
+    note = f"weights of {path.name}: {len(matches)} of {len(wanted)} tensors matched, the classifier is new"
+    return "; ".join([note, *(f"{len(names)} {what} ({_first(names)})" for what, names in rest.items() if names)])
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:
@@ -73,11 +70,8 @@ def read(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix not in (".pt", ".pth", ".safetensors"):
         raise UserError(f"model.weights={str(path)!r} ends in {path.suffix!r}: .pt, .pth and .safetensors can be read.")
     try:
-        content: Any = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        plain = path.suffix == ".safetensors"
+        content: Any = load_file(path) if plain else torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:  # a damaged file fails in any of a dozen ways
@@ -93,15 +87,14 @@ def read(path: Path) -> dict[str, torch.Tensor]:
 
 def _unreadable(path: Path, error: Exception) -> UserError:
     """Why a file cannot be read: it holds more than tensors, or it is damaged."""
+    name, state = repr(str(path)), f"{path.stem}_state.pt"
     if not (foreign := re.search(r"Unsupported (?:global|class).*?([\w.]+\.\w+)", str(error), re.DOTALL)):
-        return UserError(
-            f"{str(path)!r} ({path.stat().st_size:,} bytes) is cut short or not in this format: fetch it again."
-        )
-    convert = CONVERT.format(source=str(path), target=f"{path.stem}_state.pt")
+        return UserError(f"{name} ({path.stat().st_size:,} bytes) is cut short or not in this format: fetch it again.")
+    convert = CONVERT.format(source=str(path), target=state)
     return UserError(
-        f"{str(path)!r} is no state dict but a pickle with a {foreign[1]} in it, which runs code when it is loaded. If "
-        f"you trust where it comes from, convert it there with the packages it was made with:{convert}\nand set "
-        f"model.weights to {path.stem}_state.pt."
+        f"{name} is no state dict but a pickle with a {foreign[1]} in it, which runs code when it is loaded. If you "
+        f"trust where it comes from, convert it there with the packages it was made with:{convert}\nand set "
+        f"model.weights to {state}."
     )
 
 
