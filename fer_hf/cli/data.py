@@ -37,7 +37,7 @@ def show(
 
     Example: [bold]fer-hf data show toy[/bold]
     """
-    from fer_hf.cli.results import class_table
+    from fer_hf.cli.tables import class_table
     from fer_hf.console import output as out
     from fer_hf.workflows.datasets import class_counts, draw_classes, inspect_faces
 
@@ -60,7 +60,7 @@ def audit(
     """
     from rich.table import Column, Table
 
-    from fer_hf.cli.results import class_table, print_places
+    from fer_hf.cli.tables import class_table, print_places
     from fer_hf.console import output as out
     from fer_hf.workflows.datasets import audit_faces, class_counts, inspect_faces
 

@@ -31,7 +31,7 @@ def evaluate(
 
     Example: [bold]fer-hf evaluate runs/quickstart/20260131-175900 --data toy --split test[/bold]
     """
-    from fer_hf.cli.results import print_results
+    from fer_hf.cli.tables import print_results
     from fer_hf.workflows.evaluate import evaluate, evaluation_folder
 
     figures = evaluate(model, data, split, format, tta, batch_size, output)

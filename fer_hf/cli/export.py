@@ -13,7 +13,7 @@ def export(
 
     Example: [bold]fer-hf export runs/quickstart/20260131-175900 --int8[/bold]
     """
-    from fer_hf.cli.results import print_results
+    from fer_hf.cli.tables import print_results
     from fer_hf.workflows.evaluate import evaluation_folder
     from fer_hf.workflows.export import export
 

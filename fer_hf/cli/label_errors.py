@@ -22,15 +22,17 @@ def label_errors(
     """
     from rich.table import Column, Table
 
-    from fer_hf.cli.results import print_places
+    from fer_hf.cli.tables import print_places
     from fer_hf.console import output
     from fer_hf.workflows.label_errors import find_label_errors
 
-    found = find_label_errors(run, split, folds)
+    result = find_label_errors(run, split, folds)
     figures = (Column(heading, justify="right") for heading in ("probability", "quality"))
     table = Table("id", "label", "suggested", *figures)
-    for row in found.rows[:10]:
+    for row in result.rows[:10]:
         table.add_row(row.id, row.label, row.suggested, f"{row.probability:.1%}", f"{row.quality:.3f}")
     output.print(table)
-    output.print(f"{len(found.rows):,} of {found.images:,} {split} images are candidates: look at the first ones first")
-    print_places({"list": found.list, "sheet": found.sheet})
+    output.print(
+        f"{len(result.rows):,} of {result.images:,} {split} images are candidates: look at the first ones first"
+    )
+    print_places({"list": result.list, "sheet": result.sheet})

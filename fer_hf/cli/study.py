@@ -29,7 +29,7 @@ def study(
         raise UserError("--slurm-options goes with --slurm.")
     runs = studies.open_study(study, overrides, output)
     if entry is not None:
-        from fer_hf.cli.results import print_results
+        from fer_hf.cli.tables import print_results
         from fer_hf.workflows.train import keep_freed_memory
 
         keep_freed_memory()

@@ -31,7 +31,7 @@ def run_recipe(
     recipe: str, overrides: list[str] | None, output: Path | None, resume: bool = False, profile: bool = False
 ) -> None:
     """Train by a recipe and print the results."""
-    from fer_hf.cli.results import print_profile, print_results
+    from fer_hf.cli.tables import print_profile, print_results
     from fer_hf.recipe.load import load_recipe
     from fer_hf.workflows.train import keep_freed_memory, train
 

@@ -44,7 +44,7 @@ AT_ONCE = 2**26
 """Bytes of decoded images that are in memory before they are written."""
 PART = 128
 """Images that a thread decodes in one turn; with single ones, threads would wait for one another."""
-VERSION = 2
+VERSION = 3
 """Of how images become bytes: files of another version are not looked at."""
 
 
@@ -241,7 +241,8 @@ class _Pass:
         with ThreadPoolExecutor(THREADS if self.shape[1] * self.shape[2] > 128 * 128 else 1) as pool:
             for batch in track(self.images.iter(rows), self.title, math.ceil(len(self.images) / rows)):
                 array = np.empty((len(batch["id"]), *self.shape), np.uint8)
-                whole &= all(pool.map(self._fill, _parts(array), _parts(batch["id"]), _parts(batch["image"])))
+                parts = pool.map(self._fill, _parts(array), _parts(batch["id"]), _parts(batch["image"]))
+                whole &= all(list(parts))  # each of them, also after one that is not whole
                 if whole:
                     yield array
         self.done = True

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from datasets import Dataset, DatasetDict
@@ -165,6 +165,8 @@ def load_faces(
         >>> {split: len(data) for split, data in faces.splits.items()}
         {'train': 20, 'validation': 120, 'test': 200}
     """
+    if purpose not in get_args(Purpose):
+        raise UserError(f"purpose={purpose!r} is unknown: use {', '.join(get_args(Purpose))}.")
     data = _settings(source, settings)
     entries = [Weighted(source=entry) if isinstance(entry, str) else entry for entry in _listed(data.source)]
     names = _label_names(data.label_set if isinstance(source, Data) else label_set)
@@ -188,9 +190,7 @@ def load_faces(
         counts = Counter(splits["train"]["source"][:]) if "train" in splits else {}
         shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
         notes.append(f"Training images by source: {shown}.")
-    several = len(sources) > 1
-    for part in sources:
-        notes += [f"{part.raw.dataset}: {note}" if several else note for note in part.raw.notes]
+    notes += [note for part in sources for note in _notes(part, len(sources) > 1)]
     where = " + ".join(part.where for part in sources)
     if purpose != "inspection" and "train" in splits:
         splits["train"], made = thin_out(splits["train"], data.mixture, data.fraction, data.per_class, data.split_seed)
@@ -200,6 +200,19 @@ def load_faces(
     if not splits:
         reasons = "".join(part.first_bad() for part in sources)
         raise UserError(f"{where}: there are no images{' of ' * bool(names)}{', '.join(names)}.{reasons}")
+    return _faces(splits, names, sources, notes, joined)
+
+
+def _notes(part: Source, several: bool) -> list[str]:
+    """The notes of a source, each with the name of its dataset where there are several sources."""
+    return [f"{part.raw.dataset}: {note}" if several else note for note in part.raw.notes]
+
+
+def _faces(
+    splits: dict[str, Dataset], names: tuple[str, ...], sources: list[Source], notes: list[str], joined: bool
+) -> Faces:
+    """The splits with what their sources say of them; `joined`: ids begin with the name of their source."""
+    several = len(sources) > 1
     dropped = sum((part.dropped for part in sources), Counter[str]())
     return Faces(
         DatasetDict({split: splits[split] for split in SPLITS if split in splits}),

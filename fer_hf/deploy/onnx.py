@@ -42,6 +42,7 @@ def export_onnx(classifier: Classifier, folder: Path, check: torch.Tensor) -> Ex
 
     # `main_export` refuses classes from outside transformers, and calls the input of timm's `x`; for all other image
     # classifiers its settings are those of the ViT.
+    classifier.model.to("cpu")  # an evaluation may have left it on a GPU
     settings = ViTOnnxConfig(classifier.model.config, task="image-classification")
     height, width = check.shape[-2:]
     target = folder / "onnx" / ONNX_FILES["onnx"]

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
+from fer_hf.errors import UserError
 from fer_hf.images.spec import ImageSpec
 
 DRAWN = 16
@@ -68,6 +69,8 @@ def views(images: Tensor | Sequence[Tensor], tta: str) -> list[Any]:
         >>> len(views(torch.zeros(2, 1, 48, 48, dtype=torch.uint8), "ten_crop"))
         10
     """
+    if tta not in ("none", "flip", "ten_crop"):
+        raise UserError(f"tta={tta!r} is unknown: use none, flip or ten_crop.")
     if not isinstance(images, Tensor):
         return [list(view) for view in zip(*(views(image, tta) for image in images), strict=True)]
     if tta == "ten_crop":

@@ -220,13 +220,11 @@ class Classifier:
 
 def _as_uint8(image: Any) -> Tensor:
     """One image of any kind as uint8 `(C, H, W)`."""
-    if isinstance(image, str | Path):
+    if isinstance(image, str | Path | Image.Image):
         try:
-            image = decode(image)
+            return to_uint8(decode(image))
         except (ValueError, OSError) as error:
             raise UserError(f"{image} is no picture that can be read: {error}") from error
-    if isinstance(image, Image.Image):
-        return to_uint8(image)
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim in (2, 3):
         image = torch.tensor(image if image.ndim == 3 else image[..., None]).permute(2, 0, 1)
     if isinstance(image, Tensor) and image.dtype == torch.uint8 and image.ndim == 3 and len(image) in (1, 3):

@@ -63,7 +63,7 @@ def find_recipe(name: str | Path) -> Path:
     raise UserError(f"There is no recipe {str(name)!r}.{hint} Shipped recipes: {', '.join(known)}.")
 
 
-def load_recipe(name: str | Path, overrides: list[str] | None = None) -> Recipe:
+def load_recipe(name: str | Path, overrides: str | list[str] | None = None) -> Recipe:
     """Read, override and validate a recipe.
 
     Args:
@@ -82,7 +82,7 @@ def load_recipe(name: str | Path, overrides: list[str] | None = None) -> Recipe:
     """
     path = find_recipe(name)
     content, origin = _read(path)
-    for override in overrides or []:
+    for override in [overrides] if isinstance(overrides, str) else overrides or []:
         key = _override(content, override)
         origin = {k: v for k, v in origin.items() if not k.startswith(f"{key}.")} | {key: "the command line"}
     if not content.get("name"):

@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from fer_hf.errors import UserError
 from fer_hf.files import lock, write_text
 from fer_hf.runs.records import Evaluation, Metrics, plain, read_record
@@ -45,6 +47,7 @@ class Run:
         self.metrics_file = self.path / "metrics.json"
         self.environment_file = self.path / "environment.json"
         self.tensorboard = self.path / "tensorboard"
+        self._lock: FileLock | None = None
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -77,10 +80,20 @@ class Run:
         return self.recipe_file.is_file()
 
     def lock(self) -> None:
-        """Keep other processes from training here until this one ends. Raises `UserError` when one does already."""
+        """Keep others from training here until `unlock`, or until this process ends.
+
+        Raises:
+            UserError: somebody trains here already.
+        """
         self._lock = lock(self.path / ".lock")
         if self._lock is None:
             raise UserError(f"{self.path} is in use: another process trains there. Wait for it, or stop it.")
+
+    def unlock(self) -> None:
+        """Let others train here again."""
+        if self._lock:
+            self._lock.release()
+            self._lock = None
 
     def finished_model(self) -> Path:
         """The folder of the best model. Raises `UserError` when training has not written one yet."""
@@ -149,15 +162,15 @@ class Run:
             The key; the same one for the same data, split, format and augmentation.
         """
         key = f"{name}-{evaluation.split}{evaluation.files}"
-        if evaluation.own:
-            return key
         metrics = self.metrics
         there, data = metrics.evaluations.get(key), metrics.data
-        free = there is None or (
-            (there.dataset, there.content) == (evaluation.dataset, evaluation.content) and not metrics.owns(there)
-        )
+        same = there is not None and (there.dataset, there.content) == (evaluation.dataset, evaluation.content)
         named_alike = data is not None and name in (data.dataset, file_stem(data.source, data.dataset))
-        return key if free and not named_alike else f"{key}-{(evaluation.content or 'other')[:8]}"
+        if evaluation.own:
+            free = there is None or named_alike or metrics.owns(there)
+        else:
+            free = not named_alike and (there is None or (same and not metrics.owns(there)))
+        return key if free else f"{key}-{(evaluation.content or 'other')[:8]}"
 
     def record(self, name: str, evaluation: Evaluation) -> str:
         """Write an evaluation to metrics.json; returns its key, see `evaluation_key`."""

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import astuple, fields, replace
+from os import PathLike
 from pathlib import Path
 
 from fer_hf.console import track
@@ -17,7 +18,10 @@ logger = logging.getLogger(__name__)
 
 
 def compare_runs(
-    folders: Sequence[str | Path], split: str = "test", metric: str = "accuracy", output: str | Path | None = None
+    folders: str | PathLike[str] | Sequence[str | PathLike[str]],
+    split: str = "test",
+    metric: str = "accuracy",
+    output: str | Path | None = None,
 ) -> Comparison:
     """Rank finished runs, and say whether the best is significantly better than the second.
 
@@ -25,7 +29,7 @@ def compare_runs(
     `compare.png`.
 
     Args:
-        folders: run folders, or folders of runs.
+        folders: run folders, or folders of runs; a single one, or several.
         split: the split that they were evaluated on.
         metric: what they are ranked by: "accuracy", "balanced_accuracy" or "macro_f1".
         output: the folder of the results; by default the folder of runs, or runs/compare where several are given.
@@ -39,7 +43,7 @@ def compare_runs(
     Example:
         `compare_runs(["runs/phase1"], metric="macro_f1").rows[0].name`
     """
-    places = [Path(folder) for folder in folders]
+    places = [Path(folders)] if isinstance(folders, str | PathLike) else [Path(folder) for folder in folders]
     runs, unfinished = find_runs(places)
     configs, repeated = configurations(runs)
     for line in [*unfinished, *repeated]:

@@ -11,7 +11,7 @@ from fer_hf.recipe.load import load_recipe
 from fer_hf.recipe.schema import Recipe
 from fer_hf.runs.folder import Run
 from fer_hf.runs.records import ExportedFile
-from fer_hf.workflows.evaluate import evaluate_on
+from fer_hf.workflows.evaluate import EvaluationOptions, evaluate_on
 from fer_hf.workflows.faces import recipe_faces
 
 CHECKED = 64
@@ -45,17 +45,17 @@ def export(run: str | Path | Run, int8: bool = False) -> dict[Format, ExportedFi
 def export_model(
     run: Run, recipe: Recipe, int8: bool, faces: Faces, classifier: Classifier
 ) -> dict[Format, ExportedFile]:
-    """What `export` does, with the faces and the classifier of the run."""
+    """What `export` does, with the faces and the classifier of the run; the main process of a launch alone calls it."""
     check = pixel_values(sample(faces.splits["validation"], CHECKED), classifier.spec)
     exported: dict[Format, ExportedFile] = {"onnx": export_onnx(classifier, run.model, check)}
     if int8:
         calibration = sample(faces.splits["train"], recipe.export.calibration_images)
         exported["int8"] = quantise(run.model, calibration, classifier.spec, recipe.export.calibration)
     run.update(export=exported)
-    batch_size = recipe.train.per_device_eval_batch_size
+    options = EvaluationOptions(batch_size=recipe.train.per_device_eval_batch_size, alone=True)
     known = any(e.plain and e.split == "validation" and run.owns(e) for e in run.metrics.evaluations.values())
     if not known:
-        evaluate_on(faces, "validation", classifier, run, batch_size=batch_size)
+        evaluate_on(faces, "validation", classifier, run, options)
     for format in exported:
-        evaluate_on(faces, "validation", load_classifier(run, format), run, batch_size=batch_size)
+        evaluate_on(faces, "validation", load_classifier(run, format), run, options)
     return exported

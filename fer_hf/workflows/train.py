@@ -21,10 +21,10 @@ from fer_hf.runs.records import Hub
 from fer_hf.training.arguments import training_arguments
 from fer_hf.training.fit import fit
 from fer_hf.training.launch import keep_memory, processes
-from fer_hf.workflows.evaluate import evaluate_on
+from fer_hf.workflows.evaluate import EvaluationOptions, evaluate_on
 from fer_hf.workflows.export import export_model
 from fer_hf.workflows.faces import check_splits, recipe_faces, remarks, splits_csv
-from fer_hf.workflows.pictures import add_pictures
+from fer_hf.workflows.tensorboard import add_pictures
 
 logger = logging.getLogger(__name__)
 
@@ -50,24 +50,36 @@ def train(recipe: Recipe, output: str | Path | None = None, resume: bool = False
     Example:
         `train(load_recipe("fer2013/fer2013_b0", ["data.source=fer2013:PATH"])).evaluation("test").accuracy`
     """
+    if not isinstance(recipe, Recipe):
+        raise UserError(f"train takes a recipe, not {recipe!r}: train(load_recipe({str(recipe)!r})).")
     if recipe.export.onnx:
         require_optimum()  # now, not after an hour of training
     training_arguments(recipe.train, Path("runs"))  # what transformers refuses, it refuses before anything is made
     state = processes()
     faces = recipe_faces(recipe)  # before there is a folder: a mistake in the data leaves nothing behind
     run = _open_run(recipe, Path(output) if output else None, resume, state)
-    if run.metrics.finished:
-        logger.info("%s is finished already: a new run starts without --resume.", run.path)
-        return run
+    try:
+        if run.metrics.finished:
+            logger.info("%s is finished already: a new run starts without --resume.", run.path)
+        else:
+            _finish(recipe, faces, run, state, (resume, profile))
+    finally:
+        run.unlock()
+    return run
+
+
+def _finish(recipe: Recipe, faces: Faces, run: Run, state: PartialState, how: tuple[bool, bool]) -> None:
+    """Do what an opened run still lacks; `how` is whether to resume and to profile its training."""
     check_splits(run, faces)
     if state.is_main_process:
         _describe(recipe, run, faces)
     if run.metrics.training is None:
-        fit(recipe, faces, run, resume, profile)
+        fit(recipe, faces, run, *how)
     classifier = load_classifier(run)
     for split in recipe.evaluate.splits:
         for tta in dict.fromkeys(("none", recipe.evaluate.tta)):
-            evaluate_on(faces, split, classifier, run, tta, recipe.train.per_device_eval_batch_size)
+            options = EvaluationOptions(tta, recipe.train.per_device_eval_batch_size)
+            evaluate_on(faces, split, classifier, run, options)
     if state.is_main_process:
         if recipe.export.onnx:
             write_report(run)  # for who stops the export
@@ -77,7 +89,6 @@ def train(recipe: Recipe, output: str | Path | None = None, resume: bool = False
             add_pictures(run, faces)
         run.update(finished=True)
     state.wait_for_everyone()
-    return run
 
 
 def keep_freed_memory() -> None:

@@ -193,3 +193,26 @@ def test_small_sets_leave_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "KEPT_IN_MEMORY", 10**6)
     assert decoded(of([noise(8, 8)]), "one", 64).shape == (1, 3, 8, 8)
     assert not files(tmp_path)
+
+
+@pytest.mark.parametrize("bad", [(), (3, 9, 14)])
+def test_a_check_looks_at_every_image_also_behind_one_that_is_unlike_the_others(monkeypatch, bad):
+    """Parts are decoded in threads: what comes after the first part that is not whole must be looked at, too."""
+    monkeypatch.setattr(cache, "PART", 1)
+    monkeypatch.setattr(cache, "THREADS", 2)
+    images = [{"bytes": encoded(noise(8, 8, "L", row)), "path": None} for row in range(16)]
+    images[5] = {"bytes": encoded(noise(8, 8, "RGB")), "path": None}
+    images[13] = {"bytes": encoded(noise(9, 9, "L")), "path": None}
+    for row in bad:
+        images[row] = {"bytes": b"nothing", "path": None}
+    for _ in range(2):  # the second time it is remembered
+        checked = cache.check(of(images), "train")
+        assert sorted(checked.bad, key=int) == [str(row) for row in bad]
+        assert checked.shape is None
+        assert checked.pixels() is None
+
+
+def encoded(image: PIL.Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()

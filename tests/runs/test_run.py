@@ -168,6 +168,21 @@ os._exit(0)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_run_that_is_let_go_can_be_locked_again(tmp_path):
+    run = Run(tmp_path)
+    run.lock()
+    with pytest.raises(UserError, match="another process trains there"):
+        Run(tmp_path).lock()
+    run.unlock()
+    Run(tmp_path).lock()
+
+
+def test_own_content_under_the_name_of_other_data_does_not_replace_it(run):
+    run.record("faces", figures("faces", content="a" * 64, own=False))
+    run.record("faces", figures("faces", content="b" * 64, own=True))
+    assert sorted(one.content[0] for one in run.metrics.evaluations.values()) == ["a", "b"]
+
+
 def test_a_child_that_outlives_a_killed_run_does_not_hold_its_lock(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", HOLDER, str(tmp_path)]

@@ -88,3 +88,12 @@ def test_two_processes_train_and_resume_to_the_same_bytes(folder):
     assert alone.returncode != 0
     assert "as many processes as wrote them" in " ".join(alone.stderr.split())
     assert digest(resumed) == digest(whole)
+
+
+@pytest.mark.export
+def test_the_first_of_two_processes_exports(folder):
+    options = ("export.onnx=true", "train.num_train_epochs=1", "evaluate.splits=[validation]", "--output", "exported")
+    done = launch(folder, *options)
+    assert done.returncode == 0, done.stderr
+    evaluations = Run(folder / "exported").metrics.evaluations
+    assert [(one.format, one.processes) for one in evaluations.values()] == [("pytorch", 2), ("onnx", 1)]

@@ -16,9 +16,9 @@ from fer_hf.recipe.schema import Recipe
 from fer_hf.runs.folder import Run
 from fer_hf.runs.predictions import Predictions, read_predictions
 from fer_hf.runs.records import Best, Training
-from fer_hf.workflows.evaluate import evaluate_on
+from fer_hf.workflows.evaluate import EvaluationOptions, evaluate_on
 from fer_hf.workflows.faces import recipe_faces
-from fer_hf.workflows.pictures import add_pictures, misclassified
+from fer_hf.workflows.tensorboard import add_pictures, misclassified
 
 
 def pictures(folder):
@@ -54,7 +54,7 @@ def evaluated(tmp_path, faces) -> Run:
     save_model(loaded.model, loaded.processor, run.model)
     classifier = load_classifier(run.model)
     for split, tta in (("validation", "none"), ("test", "none"), ("test", "flip")):
-        evaluate_on(faces, split, classifier, run, tta)
+        evaluate_on(faces, split, classifier, run, EvaluationOptions(tta))
     best = Best("macro_f1", 0.5, epoch=1, step=12)
     run.update(training=Training(best=best, events="tensorboard/test_resnet/head"))
     return run
