@@ -26,6 +26,25 @@ LOGGERS = (None, "accelerate", "datasets", "evaluate", "fer_hf", "huggingface_hu
 
 
 @contextmanager
+def library_bars_off() -> Iterator[None]:
+    """Inside, `datasets` draws no progress bars of its own: progress is for `console` to draw. Also a decorator.
+
+    Example:
+        >>> with library_bars_off():
+        ...     pass
+    """
+    import datasets
+
+    disabled = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not disabled:
+            datasets.enable_progress_bars()
+
+
+@contextmanager
 def process_settings_kept() -> Iterator[None]:
     """Inside, libraries may change settings of this process; at the end they are what they were.
 
@@ -41,7 +60,7 @@ def process_settings_kept() -> Iterator[None]:
     import torch
 
     environ = dict(os.environ)
-    with warnings.catch_warnings(), ExitStack() as at_the_end:
+    with warnings.catch_warnings(), library_bars_off(), ExitStack() as at_the_end:
         at_the_end.callback(os.environ.update, environ)
         at_the_end.callback(lambda: [os.environ.pop(name) for name in os.environ.keys() - environ.keys()])
         for logger in map(logging.getLogger, LOGGERS):

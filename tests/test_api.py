@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 
+import datasets
 import pytest
 import torch
 
@@ -74,12 +75,14 @@ def settings() -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "matmul precision": torch.get_float32_matmul_precision(),
         "garbage collection": (gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()),
+        "bars of datasets": datasets.are_progress_bars_disabled(),
         "folder": os.getcwd(),
     }
 
 
 def test_train_and_evaluate_leave_no_setting_changed(tmp_path, capfd):
     torch.set_num_threads(3)  # a number that no training chooses
+    datasets.enable_progress_bars()
     before = settings()
     overrides = ["data.fraction=0.05", "train.num_train_epochs=1", "export.onnx=false", "export.int8=false"]
     run = fer_hf.train(fer_hf.load_recipe("quickstart", [*overrides, "model.image_size=32"]), tmp_path / "run")
@@ -87,5 +90,7 @@ def test_train_and_evaluate_leave_no_setting_changed(tmp_path, capfd):
     figures = fer_hf.evaluate(run, split="validation", tta="flip")
     assert settings() == before
     assert figures == run.evaluation("validation", tta="flip")
-    out, _ = capfd.readouterr()
+    out, err = capfd.readouterr()
     assert out == ""
+    assert "it/s" not in err
+    assert "ba/s" not in err

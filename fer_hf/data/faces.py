@@ -25,6 +25,7 @@ from fer_hf.data.splits import SPLITS
 from fer_hf.data.subsets import read_exclude, thin_out
 from fer_hf.emotions import EMOTIONS, LabelError, label_names
 from fer_hf.errors import UserError
+from fer_hf.machine import library_bars_off
 from fer_hf.recipe.schema import Data, Weighted
 from fer_hf.runs import records
 from fer_hf.runs.folder import file_stem
@@ -132,6 +133,7 @@ class Faces:
         return digest.hexdigest()[:12]
 
 
+@library_bars_off()
 def load_faces(
     source: str | Sequence[str | Mapping[str, Any]] | Data,
     label_set: str | Sequence[str] | None = "fer7",
