@@ -27,21 +27,33 @@ LOGGERS = (None, "accelerate", "datasets", "evaluate", "fer_hf", "huggingface_hu
 
 @contextmanager
 def library_bars_off() -> Iterator[None]:
-    """Inside, `datasets` draws no progress bars of its own: progress is for `console` to draw. Also a decorator.
+    """Inside, libraries draw no progress bars of their own: progress is for `console` to draw. Also a decorator.
 
     Example:
         >>> with library_bars_off():
         ...     pass
     """
     import datasets
+    from huggingface_hub import utils as hub
+    from transformers.utils import logging as transformers
 
-    disabled = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
+    bars = (
+        # The switch of transformers turns that of huggingface_hub too, which is therefore put back last.
+        (not hub.are_progress_bars_disabled(), hub.enable_progress_bars, hub.disable_progress_bars),
+        (transformers.is_progress_bar_enabled(), transformers.enable_progress_bar, transformers.disable_progress_bar),
+        (not datasets.are_progress_bars_disabled(), datasets.enable_progress_bars, datasets.disable_progress_bars),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # huggingface_hub's, where an environment variable settles it
+        for _, _, disable in bars:
+            disable()
     try:
         yield
     finally:
-        if not disabled:
-            datasets.enable_progress_bars()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for shown, enable, disable in reversed(bars):
+                (enable if shown else disable)()
 
 
 @contextmanager

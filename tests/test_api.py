@@ -11,6 +11,8 @@ import warnings
 import datasets
 import pytest
 import torch
+from huggingface_hub.utils import are_progress_bars_disabled
+from transformers.utils import logging as transformers_logging
 
 import fer_hf
 
@@ -76,13 +78,17 @@ def settings() -> dict[str, object]:
         "matmul precision": torch.get_float32_matmul_precision(),
         "garbage collection": (gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()),
         "bars of datasets": datasets.are_progress_bars_disabled(),
+        "bars of transformers": transformers_logging.is_progress_bar_enabled(),
+        "bars of huggingface_hub": are_progress_bars_disabled(),
         "folder": os.getcwd(),
     }
 
 
 def test_train_and_evaluate_leave_no_setting_changed(tmp_path, capfd):
+    assert all(map(callable, (fer_hf.train, fer_hf.evaluate)))  # what torch and others change when they are imported
     torch.set_num_threads(3)  # a number that no training chooses
     datasets.enable_progress_bars()
+    transformers_logging.enable_progress_bar()
     before = settings()
     overrides = ["data.fraction=0.05", "train.num_train_epochs=1", "export.onnx=false", "export.int8=false"]
     run = fer_hf.train(fer_hf.load_recipe("quickstart", [*overrides, "model.image_size=32"]), tmp_path / "run")

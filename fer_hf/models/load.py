@@ -31,7 +31,7 @@ from fer_hf.emotions import LabelError, align
 from fer_hf.errors import UserError
 from fer_hf.files import write_text
 from fer_hf.models.attention import EmotionAttentionConfig, EmotionAttentionForImageClassification
-from fer_hf.models.network import head, head_names, network, without_prefix
+from fer_hf.models.network import head, head_names, initialise_head, network, without_prefix
 from fer_hf.models.resolve import Source, resolve
 from fer_hf.models.weights import fill
 from fer_hf.runs.folder import Run
@@ -149,8 +149,8 @@ def _load(source: Source, labels: Sequence[str] | None, options: ModelOptions) -
     _set_dropout(config, source, options)
     processor = load_processor(source, config, **processor_changes)
     model = _random(config) if random else _pretrained(source.location, config)
-    if not rows and len(known) == len(wanted):
-        head(model).reset_parameters()  # as many outputs, but for something else: these rows were loaded
+    if not rows:
+        initialise_head(model)
     if rows and list(known) != list(wanted):
         _select_head_rows(model, rows, wanted)
     published = None if source.folder or random else source.location
@@ -202,6 +202,7 @@ def _with_attention(loaded: Loaded, source: Source) -> Loaded:
     if features.shape[1:-2] != (head(model).in_features,):
         raise UserError(f"model.attention needs the feature map of a convolutional network: {source.name!r} has none.")
     model.backbone.load_state_dict(network(loaded.model).state_dict(), strict=False)  # but its classifier
+    initialise_head(model)
     size = dict(zip(("height", "width"), images["input_size"][-2:], strict=True))
     resample = Image.Resampling[images["interpolation"].upper()]
     mean, std = list(images["mean"]), list(images["std"])

@@ -23,6 +23,8 @@ AutoModelForImageClassification.register(EmotionAttentionConfig, EmotionAttentio
 
 WRAPPERS = ("timm_model", "backbone")
 """Attributes under which a model holds a network of timm."""
+HEAD_STD = 0.02
+"""Standard deviation of the weights of a new classifier."""
 PREFIXES = re.compile(rf"^((module|{'|'.join(WRAPPERS)})\.)+")  # `module` is DataParallel's
 
 
@@ -59,6 +61,19 @@ def head(model: nn.Module) -> nn.Linear:
     if not linear:
         raise UserError(f"{type(model).__name__} has no linear classifier with {outputs} outputs.")
     return linear[-1]
+
+
+def initialise_head(model: nn.Module) -> None:
+    """Draw a new classifier from torch's global generator, in one way for every network.
+
+    Weights of a standard deviation of 0.02 and biases of zero, as transformers draws them (BERT, arXiv 1810.04805).
+    What timm draws for networks that begin from nothing can be ten times as large; over trained features it gives a
+    loss of 7 where guessing has 1.9, and disturbs them before it has learned anything.
+    """
+    classifier = head(model)
+    nn.init.normal_(classifier.weight, std=HEAD_STD)
+    if classifier.bias is not None:
+        nn.init.zeros_(classifier.bias)
 
 
 def head_names(model: nn.Module) -> set[str]:

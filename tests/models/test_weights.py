@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.errors import UserError
-from fer_hf.models.load import load_model
+from fer_hf.models.load import load_model, save_model
 from fer_hf.models.network import head
 
 FER7 = LABEL_SETS["fer7"]
@@ -67,6 +67,27 @@ def test_the_form_of_the_vggface2_weights(tmp_path, name):
     total = sum(tensor.is_floating_point() for tensor in source.state_dict().values())
     assert f"{total} of {total} tensors matched" in loaded.notes[0]
     assert len(loaded.model.eval()(torch.zeros(1, 3, 32, 32)).logits[0]) == 7
+
+
+@pytest.mark.parametrize("attention", [False, True])
+@pytest.mark.parametrize("start", ["weights", "random", "folder", "folder of seven"])
+def test_a_new_classifier_is_drawn_in_one_way(tmp_path, start, attention):
+    """timm's own draw for this network is uniform up to 1 / sqrt(7), a standard deviation of 0.22."""
+    source = trained("efficientnet_b0", classes=7)
+    if start == "weights":
+        options = {"name": "efficientnet_b0", "weights": write(source.state_dict(), tmp_path / "w.safetensors")}
+    elif start == "random":
+        options = {"name": "efficientnet_b0", "pretrained": False}
+    else:
+        labels = ("cat", "dog", "cow", "hen", "pig", "ewe", "fox")[: 7 if start == "folder of seven" else 3]
+        of_animals = load_model("efficientnet_b0", labels, pretrained=False)
+        save_model(of_animals.model, of_animals.processor, tmp_path / "folder")
+        options = {"name": tmp_path / "folder"}
+    loaded = load_model(options.pop("name"), FER7, attention=attention, **options)
+    classifier = head(loaded.model)
+    assert loaded.head == "new (random weights)"
+    assert float(classifier.weight.detach().std()) == pytest.approx(0.02, rel=0.05)
+    assert not classifier.bias.detach().any()
 
 
 def test_under_attention(tmp_path):
