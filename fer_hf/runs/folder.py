@@ -138,8 +138,8 @@ class Run:
         Raises:
             UserError: the split was not evaluated in this way.
         """
-        for evaluation in self.metrics.evaluations.values():
-            if (evaluation.split, evaluation.format, evaluation.tta) == (split, format, tta) and self.owns(evaluation):
+        for evaluation in self.metrics.own_evaluations(split):
+            if (evaluation.format, evaluation.tta) == (format, tta):
                 return evaluation
         raise UserError(f"{self.path} has no figures on its {split} split: fer-hf evaluate {self.path} --split {split}")
 

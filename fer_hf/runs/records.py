@@ -228,6 +228,10 @@ class Metrics:
             return evaluation.own
         return self.data is not None and evaluation.dataset == self.data.dataset  # all that an older file tells
 
+    def own_evaluations(self, split: str) -> list[Evaluation]:
+        """The evaluations on a split of the run's own data, in all formats."""
+        return [e for e in self.evaluations.values() if e.split == split and self.owns(e)]
+
 
 @lru_cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:

@@ -53,9 +53,7 @@ def export_model(
         exported["int8"] = quantise(run.model, calibration, classifier.spec, recipe.export.calibration)
     run.update(export=exported)
     options = EvaluationOptions(batch_size=recipe.train.per_device_eval_batch_size, alone=True)
-    known = any(e.plain and e.split == "validation" and run.owns(e) for e in run.metrics.evaluations.values())
-    if not known:
-        evaluate_on(faces, "validation", classifier, run, options)
-    for format in exported:
-        evaluate_on(faces, "validation", load_classifier(run, format), run, options)
+    known = any(e.plain for e in run.metrics.own_evaluations("validation"))
+    files = [load_classifier(run, format) for format in exported]
+    evaluate_on(faces, "validation", files if known else [classifier, *files], run, options)
     return exported

@@ -63,7 +63,8 @@ def find_label_errors(run: str | Path | Run, split: str = "validation", folds: i
     if split == "train":
         predictions = _predict_out_of_fold(run, recipe, faces, folds)
     else:
-        predictions = run.path / evaluate_on(faces, split, load_classifier(run), run).predictions
+        [evaluation] = evaluate_on(faces, split, [load_classifier(run)], run)
+        predictions = run.path / evaluation.predictions
     rows = label_errors_in(predictions, split)
     folder = run.path / "label_errors"
     folder.mkdir(exist_ok=True)
