@@ -21,6 +21,8 @@ from fer_hf.runs.records import Evaluation, Metrics, plain, read_record
 
 ONNX_FILES = {"onnx": "model.onnx", "int8": "model_int8.onnx"}
 """Names of the exported files below `onnx/`, by format; transformers.js uses the same."""
+PLACEHOLDER = "PATH/TO/MODEL"
+"""What a card's snippets load as long as the model has no name on the Hub."""
 
 
 class Run:
