@@ -198,20 +198,20 @@ def _without_effect(recipe: Mapping[str, Any]) -> set[str]:
 
 
 def bibtex(title: str, author: str | None, training: Training | None, package: str) -> Markdown:
-    """An entry to cite the model by; what it does not know it leaves out."""
+    """An entry to cite the model by, without what is not known."""
     year = (training.date or "")[:4] if training else ""
 
     def value(text: str) -> str:
         return re.sub(r"([#$%&_])", r"\\\1", re.sub(r"[{}\\~^`]", "", " ".join(text.split())))
 
     fields = {
-        "title": f"{{{value(title)}}}",  # twice, so that it keeps its capitals
-        "author": author and f"{{{value(author)}}}",
+        "title": f'"{{{value(title)}}}"',  # the braces keep its capitals
+        "author": f'"{{{value(author)}}}"' if author else "",
         "year": year,
-        "note": f"Facial expression classifier, made with {value(package)}",
-        "url": f"https://huggingface.co/{PLACEHOLDER}",
+        "note": f'"Facial expression classifier, made with {value(package)}"',
+        "url": f'"https://huggingface.co/{PLACEHOLDER}"',
     }
-    lines = [f"  {name} = {{{text}}}," for name, text in fields.items() if text]
+    lines = [f"  {name} = {text}," for name, text in fields.items() if text]
     key = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_") or "model"
     return fenced("\n".join([f"@misc{{{key}{year},", *lines, "}"]), "bibtex")
 

@@ -21,6 +21,7 @@ from fer_hf.runs.records import Evaluation
 from fer_hf.training.batch_size import memory_explained
 from fer_hf.training.launch import processes
 from fer_hf.workflows.faces import check_splits, other_faces, recipe_faces, remarks
+from fer_hf.workflows.report import redraw
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +38,9 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate one file of a model on a split of a dataset.
 
-    The predictions go to `predictions/` and the figures to `metrics.json` of the run, or of `output`. Figures on other
-    data stand beside the run's own and never take their place. All processes of a launch call this.
+    The predictions go to `predictions/` and the figures to `metrics.json` of the run, or of `output`, whose card, if it
+    has one, is drawn again. Figures on other data stand beside the run's own and never take their place. All processes
+    of a launch call this.
 
     Args:
         model: a run, a run folder, a model folder or a Hub id.
@@ -69,6 +71,7 @@ def evaluate(
     if own:
         check_splits(run, faces)
     [evaluation] = evaluate_on(faces, split, [classifier], target, EvaluationOptions([tta], batch_size, own))
+    redraw(target)
     for line in remarks(faces):
         logger.info(line)
     return evaluation

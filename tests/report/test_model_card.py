@@ -15,6 +15,11 @@ from fer_hf.runs.records import Metrics, read_record
 WARNING = "Very probably trained on FER2013's own test images: scores on FER2013 that start from it are inflated."
 
 
+def epoch(number, *figures) -> dict:
+    keys = ("train_loss", "validation_loss", "train_accuracy", "accuracy", "macro_f1")
+    return {"epoch": number, **dict(zip(keys, figures, strict=True))}
+
+
 @pytest.fixture
 def metrics():
     per_class = {"angry": 100, "happy": 260, "sad": 40}
@@ -67,16 +72,18 @@ def metrics():
             "resumed_at_steps": [],
             "best": {"metric": "macro_f1", "value": 0.7, "epoch": 3.0, "step": 1200},
             "history": [
-                {"epoch": 1.0, "train_loss": 1.0, "validation_loss": 0.9, "accuracy": 0.6, "macro_f1": 0.5},
-                {"epoch": 2.0, "train_loss": 0.8, "validation_loss": 0.7, "accuracy": 0.7, "macro_f1": 0.65},
-                {"epoch": 3.0, "train_loss": 0.5, "validation_loss": 0.8, "accuracy": 0.75, "macro_f1": 0.7},
+                epoch(1.0, 1.0, 0.9, 0.55, 0.6, 0.5),
+                epoch(2.0, 0.8, 0.7, 0.66, 0.7, 0.65),
+                epoch(3.0, 0.5, 0.8, 0.78, 0.75, 0.7),
             ],
+            "date": "2026-01-31",
         },
         "evaluations": {
             "fer2013-validation-int8": evaluation("validation", "int8", [[5, 1, 4], [0, 18, 2], [4, 0, 6]]),
             "fer2013-validation": evaluation("validation", "pytorch", [[7, 1, 2], [0, 18, 2], [4, 0, 6]]),
             "fer2013-validation-onnx": evaluation("validation", "onnx", [[7, 1, 2], [0, 18, 2], [4, 0, 6]]),
-            "fer2013-test": evaluation("test", "pytorch", [[6, 1, 3], [0, 18, 2], [4, 0, 6]]),
+            "fer2013-test": evaluation("test", "pytorch", [[6, 1, 3], [0, 18, 2], [4, 0, 6]])
+            | {"attributes": {"gender": 38}},
         },
         "export": {
             "onnx": {"file": "onnx/model.onnx", "megabytes": 19.84, "max_logit_difference": 3e-06},
@@ -87,11 +94,11 @@ def metrics():
                 "calibration_images": 512,
             },
         },
-        "hub": {"license": "apache-2.0", "tags": ["faces", "emotion"]},
+        "hub": {"repo_id": "someone/faces", "license": "apache-2.0", "tags": ["faces", "emotion"]},
         "environment": {
             "python": "3.11.7",
             "platform": "Linux",
-            "packages": {"torch": "2.15.0"},
+            "packages": {"fer_hf": "0.1.0", "torch": "2.15.0"},
             "hardware": {"cpu": "Some CPU", "cores": 2, "memory_gb": 8.0, "gpu": None},
             "git_commit": None,
         },
@@ -203,6 +210,9 @@ print(classifier("face.jpg"))
 
 | Property               | Value               |
 | ---------------------- | ------------------- |
+| Author                 | someone             |
+| Date                   | 2026-01-31          |
+| Made with              | fer_hf 0.1.0        |
 | Architecture           | resnet10t           |
 | Starts from            | random weights      |
 | Classifier head        | new (random)        |
@@ -226,12 +236,18 @@ print(classifier("face.jpg"))
 
 ## Results
 
-| Data               | Format       |           Accuracy |           Macro F1 | Balanced | Top-2 |  ECE | Log loss |
-| ------------------ | ------------ | -----------------: | -----------------: | -------: | ----: | ---: | -------: |
-| FER2013 test       | PyTorch      | 75.0% [65.0, 85.0] | 69.8% [57.8, 81.8] |    70.0% | 92.5% | 6.2% |    0.732 |
-| FER2013 validation | PyTorch      | 77.5% [67.5, 87.5] | 73.0% [61.0, 85.0] |    73.3% | 92.5% | 6.2% |    0.732 |
-| FER2013 validation | ONNX float32 | 77.5% [67.5, 87.5] | 73.0% [61.0, 85.0] |    73.3% | 92.5% | 6.2% |    0.732 |
-| FER2013 validation | ONNX INT8    | 72.5% [62.5, 82.5] | 66.5% [54.5, 78.5] |    66.7% | 92.5% | 6.2% |    0.732 |
+| Data               | Images | Format       |           Accuracy |           Macro F1 | Balanced | Top-2 |  ECE |\
+ Log loss |
+| ------------------ | -----: | ------------ | -----------------: | -----------------: | -------: | ----: | ---: |\
+ -------: |
+| FER2013 test       |     40 | PyTorch      | 75.0% [65.0, 85.0] | 69.8% [57.8, 81.8] |    70.0% | 92.5% | 6.2% |\
+    0.732 |
+| FER2013 validation |     40 | PyTorch      | 77.5% [67.5, 87.5] | 73.0% [61.0, 85.0] |    73.3% | 92.5% | 6.2% |\
+    0.732 |
+| FER2013 validation |     40 | ONNX float32 | 77.5% [67.5, 87.5] | 73.0% [61.0, 85.0] |    73.3% | 92.5% | 6.2% |\
+    0.732 |
+| FER2013 validation |     40 | ONNX INT8    | 72.5% [62.5, 82.5] | 66.5% [54.5, 78.5] |    66.7% | 92.5% | 6.2% |\
+    0.732 |
 
 <...> The validation split chose the best epoch, so its figures lean to the good side.
 
@@ -246,11 +262,13 @@ print(classifier("face.jpg"))
 
 The rest of this section is about the PyTorch model on the test split of FER2013.
 
-| Class | Precision | Recall |    F1 | Images |
-| ----- | --------: | -----: | ----: | -----: |
-| angry |     60.0% |  60.0% | 60.0% |     10 |
-| happy |     94.7% |  90.0% | 92.3% |     20 |
-| sad   |     54.5% |  60.0% | 57.1% |     10 |
+| Class              | Precision | Recall |    F1 | Images |
+| ------------------ | --------: | -----: | ----: | -----: |
+| angry              |     60.0% |  60.0% | 60.0% |     10 |
+| happy              |     94.7% |  90.0% | 92.3% |     20 |
+| sad                |     54.5% |  60.0% | 57.1% |     10 |
+| *macro average*    |     69.8% |  70.0% | 69.8% |     40 |
+| *weighted average* |     76.0% |  75.0% | 75.4% |     40 |
 
 - **Strong** (F1 above 85%): happy (92.3%)
 - **Moderate** (F1 60% to 85%): angry (60.0%)
@@ -288,7 +306,8 @@ Limits:
 
 ## Bias and missing measurements
 
-- Accuracy by gender, age and skin tone, and by their intersections, was **not measured**: <...>
+- Accuracy by gender, age and skin tone, and by their intersections, was **not measured**. \
+Known are gender (of 38 of the 40 images)<...>
 - The labels are the judgements of annotators and carry their habits and culture.
 - No figure here is from a dataset other than <...>
 
@@ -333,11 +352,13 @@ Validation loss has risen since epoch 2 while training loss kept falling (valida
 <details>
 <summary>All epochs</summary>
 
-|    Epoch | Training loss | Validation loss | Accuracy | Macro F1 |
-| -------: | ------------: | --------------: | -------: | -------: |
-|        1 |         1.000 |           0.900 |    60.0% |    50.0% |
-|        2 |         0.800 |           0.700 |    70.0% |    65.0% |
-| 3 (best) |         0.500 |           0.800 |    75.0% |    70.0% |
+|    Epoch | Training loss | Validation loss | Training accuracy | Accuracy | Macro F1 |
+| -------: | ------------: | --------------: | ----------------: | -------: | -------: |
+|        1 |         1.000 |           0.900 |             55.0% |    60.0% |    50.0% |
+|        2 |         0.800 |           0.700 |             66.0% |    70.0% |    65.0% |
+| 3 (best) |         0.500 |           0.800 |             78.0% |    75.0% |    70.0% |
+
+Training accuracy is a running one<...>. Accuracy and macro F1 are of the validation split.
 
 </details>
 
@@ -357,9 +378,10 @@ Validation loss has risen since epoch 2 while training loss kept falling (valida
 
 ## Reproduction
 
-Save the recipe below as `recipe.yaml`, put the path of your copy of the data into `data.source`, and run:
+Install fer_hf 0.1.0 from a copy of its source, save the recipe below as `recipe.yaml`, <...>, and run:
 
 ```bash
+pip install '.[onnx]'
 fer-hf train recipe.yaml
 ```
 
@@ -402,11 +424,24 @@ augment:
 | python     | 3.11.7       |
 | platform   | Linux        |
 | git commit | not recorded |
+| fer_hf     | 0.1.0        |
 | torch      | 2.15.0       |
 
 </details>
 
 Every figure of this card comes from the run's `metrics.json`, <...>
+
+## Citation
+
+```bibtex
+@misc{tiny_fer2026,
+  title = "{tiny\\_fer}",
+  author = "{someone}",
+  year = 2026,
+  note = "Facial expression classifier, made with fer\\_hf 0.1.0",
+  url = "https://huggingface.co/PATH/TO/MODEL",
+}
+```
 """
 
 
@@ -466,12 +501,12 @@ def test_the_test_split_of_the_training_data_comes_first(metrics):
     }
     text = card_of(metrics)
     assert "**Accuracy on the test split of FER2013: 75.0%" in text
-    assert re.search(r"\| ck test +\| PyTorch +\| 93.3%", text)
+    assert re.search(r"\| ck test +\| +15 \| PyTorch +\| 93.3%", text)
     del metrics["evaluations"]["fer2013-test"]
     metrics["evaluations"].pop("fer2013-validation")
-    text = card_of(metrics)  # now the classes of the headline are those of the other dataset
+    text = card_of(metrics)  # now the classes of the headline are those of the other dataset, not the model's
     assert "**Accuracy on the test split of ck: 93.3%" in text
-    assert "which of 2 facial expressions" in text
+    assert "which of 3 facial expressions" in text
 
 
 def test_other_data_of_the_same_name_are_marked_and_never_the_headline(metrics):
@@ -493,7 +528,7 @@ def test_augmented_figures_are_labelled_and_never_the_main_ones(metrics):
     metrics["evaluations"] = {"fer2013-test-flip": flip, "fer2013-v": crops, **metrics["evaluations"]}
     text = card_of(metrics)
     rows = [
-        [cell.strip() for cell in line.split("|")[2:4]] for line in text.splitlines() if line.startswith("| FER2013")
+        [cell.strip() for cell in line.split("|")[3:5]] for line in text.splitlines() if line.startswith("| FER2013")
     ]
     assert [row[0] for row in rows] == [
         *("PyTorch", "PyTorch + flip"),
