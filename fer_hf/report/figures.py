@@ -44,7 +44,7 @@ def _title(what: str, evaluation: Any) -> str:
 
 def _wrapped(title: str) -> str:
     """A title in lines that fit the width of a figure, whatever names are in it."""
-    return textwrap.fill(" ".join(title.split()), width=75)
+    return textwrap.fill(" ".join(title.split()), width=75, max_lines=3, placeholder=" …")
 
 
 @matplotlib.rc_context(STYLE)
@@ -158,7 +158,8 @@ def _mark_stages(axes: Axes, training: Training) -> None:
         name = textwrap.shorten(f"{number}: {stage_name(stage)}", 24, placeholder="…")
         at: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
         # below the curves, which it must not hide
-        axes.annotate(name, (start, 1), xytext=(3, -3), rotation=90, va="top", fontsize=8, zorder=1, **at)
+        text = axes.annotate(name, (start, 1), xytext=(3, -3), rotation=90, va="top", fontsize=8, zorder=1, **at)
+        text.set_in_layout(False)
 
 
 @matplotlib.rc_context(STYLE)

@@ -138,4 +138,5 @@ def render(template: str, **values: Any) -> str:
     jinja.filters["as_is"] = Markdown
     jinja.globals.update({f.__name__: f for f in (code, counted, duration, fenced, number, percent, table)})
     text = jinja.get_template(template).render(**values)
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    outside_code = r"(?ms)^(`{3,})\w*$.*?^\1$|\n{3,}"
+    return re.sub(outside_code, lambda match: match[0] if match[1] else "\n\n", text).strip() + "\n"
