@@ -35,7 +35,9 @@ STYLE: Any = {
     "legend.frameon": False,
     "text.parse_math": False,  # a dollar sign in the name of a class is a dollar sign
 }
-PERCENT = PercentFormatter(xmax=1)
+PERCENT = PercentFormatter(xmax=1, decimals=0)
+FINE_PERCENT = PercentFormatter(xmax=1)
+"""For axes whose ticks may stand closer than a percent."""
 
 
 def _title(what: str, evaluation: Any) -> str:
@@ -132,7 +134,7 @@ def learning_curves_figure(training: Training, dataset: str) -> Figure:
     _curve(right, history, "train_accuracy", label="training accuracy", color=GREY, marker="^", linestyle="-.")
     left.set_title("Loss")
     right.set_title("Scores")
-    right.yaxis.set_major_formatter(PERCENT)
+    right.yaxis.set_major_formatter(FINE_PERCENT)
     for axes in (left, right):
         if best:
             label = f"best: epoch {best.epoch:g}"
@@ -187,7 +189,7 @@ def reliability_figure(evaluation: Evaluation) -> Figure:
     below.bar(confidence, count / max(count.sum(), 1), width=width, color=BLUE)
     below.set(xlabel="confidence (probability of the predicted class)", ylabel="share of images")
     below.xaxis.set_major_formatter(PERCENT)
-    below.yaxis.set_major_formatter(PERCENT)
+    below.yaxis.set_major_formatter(FINE_PERCENT)
     for axes in (above, below):
         axes.grid()
     figure.suptitle(_title("Reliability", evaluation), fontsize=11)
@@ -223,7 +225,7 @@ def accuracy_latency_figure(rows: Sequence[Any], metric: str) -> Figure:
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(0.12)
     axes.set(xlabel="CPU latency of one image, ms (median)", ylabel=named)
-    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    axes.yaxis.set_major_formatter(FINE_PERCENT)
     axes.grid()
     figure.suptitle(_title(f"{named[0].upper()}{named[1:]} and latency", rows[0]), fontsize=11)
     figure.legend(loc="outside lower center", ncols=2)

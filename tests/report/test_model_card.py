@@ -522,6 +522,87 @@ def test_hostile_names_break_neither_metadata_nor_tables_nor_lists(tmp_path, met
     assert len(re.findall("(?m)^```", body)) % 2 == 0
 
 
+STAGES = [
+    {"trainable": "head", "num_train_epochs": 1.0, "learning_rate": 0.01, "lr_scheduler_type": "constant"},
+    {"trainable": ["blocks.6"], "num_train_epochs": 2.0, "learning_rate": 0.001, "lr_scheduler_type": None},
+]
+
+
+def test_stages_take_the_place_of_the_settings_that_they_replace(metrics):
+    metrics["recipe"]["train"] |= {"num_train_epochs": 10, "stages": STAGES}
+    metrics["training"]["stages"] = [
+        {"trainable": "head", "parameters": 1800, "epochs": 1.0, "steps": 400, "learning_rate": 0.01},
+        {"trainable": ["blocks.6"], "parameters": 90000, "epochs": 2.0, "steps": 800, "learning_rate": 0.001},
+    ]
+    text = card_of(metrics)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    assert ["1", "head", "1,800", "1", "400", "0.01", "constant"] in rows
+    assert ["2", "head + blocks.6", "90,000", "2", "800", "0.001", "as below"] in rows
+    assert [row[:2] for row in rows if row[0] in ("1", "2", "3 (best)") and len(row) == 7 and "%" in row[-1]] == [
+        *(["1", "1"], ["2", "2"], ["3 (best)", "2"]),
+    ]
+    assert "3 epochs in 2 stages, 1,200 optimiser steps" in text
+    settings = text.split("### Hyper-parameters")[1].split("## Reproduction")[0]
+    assert not re.search("num_train_epochs|learning_rate|train.stages", settings)
+
+
+@pytest.mark.parametrize(
+    ("section", "settings", "shown", "not_shown"),
+    [
+        ("train", {"optim": "sgd", "momentum": 0.9}, "train.momentum", "train.stages"),
+        ("train", {"momentum": 0.9, "progressive_sizes": []}, "train.seed", "train.momentum|progressive"),
+        ("train", {"max_steps": 7}, "train.max_steps", "train.num_train_epochs"),
+        ("train", {"warmup_ratio": 0.1, "warmup_steps": 5}, "train.warmup_steps", "train.warmup_ratio"),
+        ("train", {"sam_rho": 0.0, "sam_adaptive": False}, "train.sam_rho", "sam_adaptive"),
+        ("loss", {"temperature": 4.0, "teacher": None}, "loss.label_smoothing", "loss.temperature"),
+        ("loss", {"temperature": 4.0, "teacher": "big"}, "loss.temperature", "effective_number"),
+        ("augment", {"enabled": False, "rotation": 10.0, "mixup": 0.2}, "augment.mixup", "augment.rotation|crop_scale"),
+        ("model", {"weights": "vgg.pt", "pretrained": True}, "model.weights", "model.pretrained"),
+    ],
+)
+def test_settings_without_effect_are_no_hyper_parameters(metrics, section, settings, shown, not_shown):
+    metrics["recipe"][section] |= settings
+    text = card_of(metrics).split("### Hyper-parameters")[1].split("## Reproduction")[0]
+    assert f"`{shown}`" in text
+    assert not re.search(not_shown, text)
+
+
+def test_a_model_with_code_of_its_own_says_how_it_is_loaded(metrics):
+    load = 'pipeline("image-classification", model="PATH/TO/MODEL"'
+    assert f"{load})" in card_of(metrics)
+    for changed in (metrics["model"] | {"attention": True}, metrics["model"]):
+        metrics |= {
+            "model": changed,
+            "recipe": metrics["recipe"] | {"model": {"attention": "attention" not in changed}},
+        }
+        text = card_of(metrics)  # by its record, or by its recipe as files of earlier versions have it
+        assert f"{load}, trust_remote_code=True)" in text
+        assert "read it first" in text
+        assert "| resnet10t with squeeze-excite and CBAM |" in text
+
+
+def test_singular_and_what_is_missing(metrics):
+    metrics["training"] |= {"epochs": 1, "steps": 1, "effective_batch_size": 1, "seconds": 0.3, "best": None}
+    metrics["training"] |= {"seed": None, "history": metrics["training"]["history"][:1]}
+    metrics["data"]["splits"] = {"train": {"images": 1, "per_class": {"angry": 1, "happy": 0, "sad": 0}}}
+    one = evaluation("train", "pytorch", [[1, 0, 0], [0, 0, 0], [0, 0, 0]])
+    one |= {"reliability": [{"confidence": 0.9, "accuracy": 1, "count": 1}]}
+    metrics["evaluations"] = {"x": one}
+    metrics["export"]["int8"] |= {"megabytes": 0.04, "calibration_images": 1}
+    text = card_of(metrics)
+    for part in (
+        "on 1 image.",
+        "The model has no figures on a test split. These are the images that it has learnt from.",
+        "1 epoch, 1 optimiser step of 1 image, in less than a second",
+        "0.04 MB, static quantisation with minmax calibration on 1 training image.",
+        "No images, so nothing is known of how well these are recognised: happy, sad.",
+        "Accuracy is about that of always answering “angry”",
+    ):
+        assert part in text, part
+    assert re.search(r"\| Seed +\| not recorded", text)
+    assert not re.search(r"\b(None|nan|1 images|1 epochs|1 steps)\b", text)
+
+
 def test_a_jump_in_the_curves_is_explained(tmp_path, metrics):
     assert "its figures jump" not in card_of(metrics)
     metrics["recipe"]["train"]["progressive_sizes"] = [24, 32]
