@@ -91,13 +91,18 @@ def findings(evaluation: Evaluation) -> tuple[list[str], list[str]]:
 
 
 def _commonest_class(evaluation: Evaluation) -> tuple[bool, str]:
-    """Whether the model beats the answer that needs none, and a sentence on it."""
-    commonest = max(evaluation.per_class, key=lambda label: evaluation.per_class[label].support)
-    base = evaluation.per_class[commonest].support / evaluation.images
+    """Whether the model surely beats the answer that needs none, and a sentence on it."""
+    supports = {label: score.support for label, score in evaluation.per_class.items()}
+    most = max(supports.values())
+    first, *others = (label for label, support in supports.items() if support == most)
+    base = most / evaluation.images
     gain = round(100 * (evaluation.accuracy - base), 1)
     distance = f"{abs(gain):.1f} points {'above' if gain > 0 else 'below'}" if gain else "about"
-    return gain > 0, (
-        f"Accuracy is {distance} that of always answering “{commonest}”, the commonest class ({percent(base)})."
+    low, high = evaluation.accuracy_ci or (evaluation.accuracy, evaluation.accuracy)
+    unsure = ", which the 95% interval of accuracy does not rule out" if gain and low <= base <= high else ""
+    return gain > 0 and not unsure, (
+        f"Accuracy is {distance} that of always answering “{first}”, "
+        f"{'one of the commonest classes' if others else 'the commonest class'} ({percent(base)}){unsure}."
     )
 
 

@@ -197,6 +197,19 @@ def _without_effect(recipe: Mapping[str, Any]) -> set[str]:
     return keys | {key for key, used in unless.items() if not used}
 
 
+def _own_paths(metrics: Metrics) -> Markdown:
+    """Keys of the recipe whose values were paths of the machine that it ran on, in a list."""
+    data, model, loss = (metrics.recipe.get(section) or {} for section in ("data", "model", "loss"))
+    is_path = {
+        "data.source": "PATH" in str(data.get("source")),
+        "data.exclude": data.get("exclude"),
+        "model.name": metrics.model and metrics.model.parent,
+        "model.weights": model.get("weights"),
+        "loss.teacher": loss.get("teacher") and "/" not in loss["teacher"],  # no id of the Hub
+    }
+    return Markdown(", ".join(code(key) for key, value in is_path.items() if value))
+
+
 def bibtex(title: str, author: str | None, training: Training | None, package: str) -> Markdown:
     """An entry to cite the model by, without what is not known."""
     year = (training.date or "")[:4] if training else ""
@@ -246,6 +259,7 @@ def card_text(metrics: Metrics, figures: Sequence[str] = ()) -> str:
         description=report.get("description"),
         author=author,
         package=package,
+        own_paths=_own_paths(metrics),
         citation=bibtex(title, author, metrics.training, package),
         recipe_yaml=fenced(dump, "yaml") if metrics.recipe else None,
         figures=figures,

@@ -48,12 +48,16 @@ def test_confusions_are_ranked_by_images_and_need_three():
     ("counts", "strengths", "limits"),
     [
         # half are of the commonest class, and half are right
-        ([[5, 5], [5, 5]], [], ["Accuracy is about that of always answering “angry”, the commonest class (50.0%)."]),
+        (
+            [[5, 5], [5, 5]],
+            [],
+            ["Accuracy is about that of always answering “angry”, one of the commonest classes (50.0%)."],
+        ),
         ([[9001, 999], [9000, 1000]], [], ["Accuracy is about that of always answering “angry”"]),
         (
             [[4, 6], [7, 3]],
             [],
-            ["Accuracy is 15.0 points below", "No class is recognised well, “angry” best: F1 38.1%"],
+            ["Accuracy is 15.0 points below that", "No class is recognised well, “angry” best: F1 38.1%"],
         ),
         (
             [[7, 3], [3, 7]],
@@ -76,6 +80,14 @@ def test_what_is_weak_is_no_strength_and_nothing_rounds_to_zero_points(counts, s
     assert not any(" 0.0 points" in sentence for sentence in good + bad)
     assert not any("two most probable" in sentence for sentence in good + bad)  # of two classes, it always is
     assert not any("worst" in sentence for sentence in good + bad) or len([row for row in counts if sum(row)]) > 1
+
+
+def test_a_lead_within_the_interval_is_no_strength():
+    found = record("test", "pytorch", [[7, 3], [3, 7]], labels=["angry", "happy"])
+    for low, is_strength in ((0.49, False), (0.51, True)):
+        good, bad = findings(replace(found, accuracy_ci=(low, 0.9)))
+        assert any("20.0 points above" in sentence for sentence in (good if is_strength else bad))
+        assert any("does not rule out" in sentence for sentence in bad) == (not is_strength)
 
 
 @pytest.mark.parametrize(("share", "strength", "limit"), [(0.9, 1, 0), (0.7, 0, 0), (0.4, 0, 1)])

@@ -288,7 +288,8 @@ Training accuracy is a running one<...>. Accuracy and macro F1 are of the valida
 
 ## Reproduction
 
-Install fer_hf 0.1.0 from a copy of its source, save the recipe below as `recipe.yaml`, <...>, and run:
+Install fer_hf 0.1.0 from a copy of its source, save the recipe below as `recipe.yaml`, \
+put paths of your own into `data.source`, and run:
 
 ```bash
 pip install '.[onnx]'
@@ -579,6 +580,15 @@ def test_a_model_with_code_of_its_own_says_how_it_is_loaded(metrics):
         assert f"{load}, trust_remote_code=True)" in text
         assert "read it first" in text
         assert "| resnet10t with squeeze-excite and CBAM |" in text
+
+
+def test_only_what_was_a_path_is_left_to_fill_in(metrics):
+    metrics["recipe"] |= {"data": {"source": "toy"}, "loss": {"teacher": "someone/big"}}
+    assert "as `recipe.yaml`, and run:" in card_of(metrics)
+    metrics["recipe"]["model"]["weights"] = "vgg.pt"
+    metrics["recipe"]["loss"]["teacher"] = "20260131-175900"
+    metrics["model"]["parent"] = "mine/1"
+    assert "put paths of your own into `model.name`, `model.weights`, `loss.teacher`, and run:" in card_of(metrics)
 
 
 def test_singular_and_what_is_missing(metrics):
