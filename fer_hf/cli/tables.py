@@ -46,7 +46,10 @@ def print_results(run: Any, evaluations: Iterable[Any] | None = None) -> None:
 
 def print_classes(evaluation: Any) -> None:
     """Print precision, recall and F1 of each class, and their averages over classes (macro) and images (weighted)."""
-    table = Table(Column("class", no_wrap=True), *(Column(name, justify="right") for name in (*SCORES, "images")))
+    table = Table(
+        Column("class", no_wrap=True),
+        *(Column(name, justify="right") for name in ("precision", "recall", "F1", "images")),
+    )
     for name, score in evaluation.per_class.items():
         table.add_row(name, *(f"{getattr(score, key):.1%}" for key in SCORES), f"{score.support:,}")
     table.add_section()

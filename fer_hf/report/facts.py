@@ -99,7 +99,7 @@ def _commonest_class(evaluation: Evaluation) -> tuple[bool, str]:
     gain = round(100 * (evaluation.accuracy - base), 1)
     distance = f"{abs(gain):.1f} points {'above' if gain > 0 else 'below'}" if gain else "about"
     low, high = evaluation.accuracy_ci or (evaluation.accuracy, evaluation.accuracy)
-    unsure = ", which the 95% interval of accuracy does not rule out" if gain and low <= base <= high else ""
+    unsure = ", a difference that chance could explain" if gain and low <= base <= high else ""
     return gain > 0 and not unsure, (
         f"Accuracy is {distance} that of always answering “{first}”, "
         f"{'one of the commonest classes' if others else 'the commonest class'} ({percent(base)}){unsure}."
