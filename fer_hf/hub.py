@@ -18,11 +18,10 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, Reposit
 from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
 from fer_hf.errors import FerError, UserError
-from fer_hf.runs.folder import Run
+from fer_hf.runs.folder import PLACEHOLDER, Run
 
 HIDDEN = [".*", "*/.*", "__pycache__/*", "*/__pycache__/*"]
 NOT_SENT = [*HIDDEN, *(f"*.{ending}" for ending in ("bin", "pt", "pth", "pkl", "tmp", "part", "lock"))]
-PLACEHOLDER = "PATH/TO/MODEL"  # what the card's snippets load as long as the model has no name on the Hub
 DATASET_PLACEHOLDER = "PATH/TO/DATASET"
 CARDS = {"model": "model/README.md", "dataset": "README.md"}
 # What an earlier push may have left that no longer belongs to the model or dataset.

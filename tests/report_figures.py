@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.metrics import precision_recall_fscore_support
 
 LABELS = ["angry", "happy", "sad"]
+NAMES = ("precision", "recall", "f1")
 
 
 def evaluation(split, model_format, counts, labels=LABELS, dataset="FER2013"):
@@ -11,7 +12,7 @@ def evaluation(split, model_format, counts, labels=LABELS, dataset="FER2013"):
     counts = np.array(counts)
     true = np.repeat(np.arange(len(labels)), counts.sum(axis=1))
     predicted = np.concatenate([np.repeat(np.arange(len(labels)), row) for row in counts])
-    scores = precision_recall_fscore_support(true, predicted, zero_division=0)
+    scores = precision_recall_fscore_support(true, predicted, labels=range(len(labels)), zero_division=0)
     accuracy = float((true == predicted).mean())
     return {
         "dataset": dataset,
@@ -24,11 +25,17 @@ def evaluation(split, model_format, counts, labels=LABELS, dataset="FER2013"):
         "balanced_accuracy": float(scores[1][scores[3] > 0].mean()),
         "macro_f1": float(scores[2].mean()),
         "macro_f1_ci": [float(scores[2].mean()) - 0.12, float(scores[2].mean()) + 0.12],
+        "macro_precision": float(scores[0].mean()),
+        "macro_recall": float(scores[1].mean()),
+        **{
+            f"weighted_{name}": float(values @ scores[3] / len(true))
+            for name, values in zip(NAMES, scores, strict=False)
+        },
         "top_2_accuracy": 0.925,
         "expected_calibration_error": 0.0625,
         "log_loss": 0.7321,
         "per_class": {
-            label: dict(zip(("precision", "recall", "f1", "support"), (*map(float, s[:3]), int(s[3])), strict=True))
+            label: dict(zip((*NAMES, "support"), (*map(float, s[:3]), int(s[3])), strict=True))
             for label, s in zip(labels, zip(*scores, strict=True), strict=True)
         },
         "confusion_matrix": counts.tolist(),

@@ -27,12 +27,13 @@ def evaluate(
         typer.Option(help="Folder for predictions and metrics.json. Default: the run, or runs/evaluate/<model>."),
     ] = None,
 ) -> None:
-    """Predict once, keep the predictions as Parquet, and print every figure.
+    """Predict once, keep the predictions as Parquet, print every figure, and draw the run's card again.
 
     Example: [bold]fer-hf evaluate runs/quickstart/20260131-175900 --data toy --split test[/bold]
     """
-    from fer_hf.cli.tables import print_results
+    from fer_hf.cli.tables import print_classes, print_results
     from fer_hf.workflows.evaluate import evaluate, evaluation_folder
 
     figures = evaluate(model, data, split, format, tta, batch_size, output)
+    print_classes(figures)
     print_results(evaluation_folder(model, output), [figures])

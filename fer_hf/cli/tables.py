@@ -7,6 +7,7 @@ from rich.table import Column, Table
 
 from fer_hf.console import output
 
+SCORES = ("precision", "recall", "f1")
 NETWORK = "the network itself: a smaller model.image_size, or a smaller model, is faster"
 ADVICE = {  # for the part of a training that takes longest
     "data": "decoding images anew in each epoch: for want of room on the disk, or since they have many sizes and "
@@ -41,6 +42,21 @@ def print_results(run: Any, evaluations: Iterable[Any] | None = None) -> None:
     output.print("\n".join(sorted({f"{e.dataset} {e.split}: {e.images:,} images" for e in evaluations})))
     output.print(table)
     print_places({"metrics": run.metrics_file, "model": run.model, "card": run.card})
+
+
+def print_classes(evaluation: Any) -> None:
+    """Print precision, recall and F1 of each class, and their averages over classes (macro) and images (weighted)."""
+    table = Table(
+        Column("class", no_wrap=True),
+        *(Column(name, justify="right") for name in ("precision", "recall", "F1", "images")),
+    )
+    for name, score in evaluation.per_class.items():
+        table.add_row(name, *(f"{getattr(score, key):.1%}" for key in SCORES), f"{score.support:,}")
+    table.add_section()
+    for average in ("macro", "weighted"):
+        means = (f"{getattr(evaluation, f'{average}_{key}'):.1%}" for key in SCORES)
+        table.add_row(f"{average} average", *means, f"{evaluation.images:,}")
+    output.print(table)
 
 
 def print_places(places: Mapping[str, Any]) -> None:

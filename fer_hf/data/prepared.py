@@ -72,7 +72,7 @@ def columns(faces: Faces) -> dict[str, str]:
             about = f"{len(known):,} different values"
         else:
             about = ", ".join(f"{value} {count:,}" for value, count in known.most_common())
-        sentences[name] = f"known of {known.total():,} images: {about}"
+        sentences[name] = f"known of {known.total():,} image{'s' * (known.total() != 1)}: {about}"
     sentences["source"] = "the dataset that the image is from"
     present = {name for data in faces.splits.values() for name in data.column_names}
     return {name: sentence for name, sentence in sentences.items() if name in present}

@@ -251,6 +251,8 @@ class Export(Section):
 class Report(Section):
     title: str | None = None
     """Title of the model card; by default the name of the recipe."""
+    author: str | None = None
+    """Who made the model, for the card and its citation; by default whom `hub.repo_id` belongs to."""
     description: str | None = None
     """A paragraph for the top of the card."""
 

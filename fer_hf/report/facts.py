@@ -1,11 +1,12 @@
 """What the card says in words: rankings and sentences drawn from the figures of metrics.json, and from nothing else."""
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 from fer_hf.errors import UserError
 from fer_hf.metrics import class_balance
-from fer_hf.report.markdown import percent
-from fer_hf.runs.records import PLAIN, Data, Evaluation, Metrics, Training
+from fer_hf.report.markdown import Markdown, code, percent
+from fer_hf.runs.records import PLAIN, Data, Evaluation, Metrics, Model, Stage, Training
 
 FORMATS = {"pytorch": "PyTorch", "onnx": "ONNX float32", "int8": "ONNX INT8"}
 SPLITS = ("test", "validation")
@@ -51,8 +52,15 @@ def changes(ordered: Sequence[Evaluation]) -> list[tuple[Evaluation, Evaluation,
     result = []
     for e in exported:
         if base := next((one for one in ordered if one.plain and _same_images(one, e)), None):
-            result.append((base, e, round(100 * (e.accuracy - base.accuracy), 1) + 0.0))  # + 0.0: never "-0.0"
+            result.append((base, e, round(100 * (e.accuracy - base.accuracy), 3) + 0.0))  # + 0.0: never "-0.0"
     return result
+
+
+def change(points: float) -> str:
+    """A change of accuracy in words; one that would be rounded to nothing is no longer called a change."""
+    if not points:
+        return "leaves accuracy as it is"
+    return f"changes accuracy by {f'{points:+.1f}' if abs(points) >= 0.05 else 'less than 0.1'} points"
 
 
 def _same_images(one: Evaluation, other: Evaluation) -> bool:
@@ -65,7 +73,7 @@ def _same_images(one: Evaluation, other: Evaluation) -> bool:
 def confusions(evaluation: Evaluation, labels: Sequence[str], most: int = 5) -> list[tuple[str, str, int, float]]:
     """The largest confusions: true class, predicted class, images, and the share of the true class that they are.
 
-    They are ranked by that share, and a pair of classes needs three images to count.
+    They are ranked by images, since a share of a handful says little, and a pair of classes needs three to count.
     """
     pairs = [
         (true, predicted, count, count / sum(row))
@@ -73,48 +81,65 @@ def confusions(evaluation: Evaluation, labels: Sequence[str], most: int = 5) -> 
         for predicted, count in zip(labels, row, strict=True)
         if predicted != true and count >= 3
     ]
-    return sorted(pairs, key=lambda pair: -pair[3])[:most]
+    return sorted(pairs, key=lambda pair: (-pair[2], -pair[3]))[:most]
 
 
 def findings(evaluation: Evaluation) -> tuple[list[str], list[str]]:
     """Strengths and limits that the figures of one evaluation show, in sentences."""
-    facts = [_commonest_class(evaluation), *_classes(evaluation), _calibration(evaluation)]
+    facts = [_commonest_class(evaluation), *_classes(evaluation), *_images(evaluation), _calibration(evaluation)]
     return [sentence for good, sentence in facts if good], [sentence for good, sentence in facts if not good]
 
 
 def _commonest_class(evaluation: Evaluation) -> tuple[bool, str]:
-    """Whether the model beats the answer that needs none, and a sentence on it."""
-    commonest = max(evaluation.per_class, key=lambda label: evaluation.per_class[label].support)
-    base = evaluation.per_class[commonest].support / evaluation.images
-    gain = 100 * (evaluation.accuracy - base)
-    return gain > 0, (
-        f"Accuracy is {abs(gain):.1f} points {'above' if gain > 0 else 'below'} that of always answering "
-        f"“{commonest}”, the commonest class ({percent(base)})."
+    """Whether the model surely beats the answer that needs none, and a sentence on it."""
+    supports = {label: score.support for label, score in evaluation.per_class.items()}
+    most = max(supports.values())
+    first, *others = (label for label, support in supports.items() if support == most)
+    base = most / evaluation.images
+    gain = round(100 * (evaluation.accuracy - base), 1)
+    distance = f"{abs(gain):.1f} points {'above' if gain > 0 else 'below'}" if gain else "about"
+    low, high = evaluation.accuracy_ci or (evaluation.accuracy, evaluation.accuracy)
+    unsure = ", a difference that chance could explain" if gain and low <= base <= high else ""
+    return gain > 0 and not unsure, (
+        f"Accuracy is {distance} that of always answering “{first}”, "
+        f"{'one of the commonest classes' if others else 'the commonest class'} ({percent(base)}){unsure}."
     )
 
 
 def _classes(evaluation: Evaluation) -> Iterator[tuple[bool, str]]:
-    """What is good (True) and bad about single classes."""
+    """What is good (True) and bad about the classes that have images."""
     scores = {label: score for label, score in evaluation.per_class.items() if score.support}
     ranked = sorted(scores, key=lambda label: scores[label].f1)
-    for good, label in ((True, ranked[-1]), (False, ranked[0])):
-        s, verdict = scores[label], "best" if good else "worst"
-        yield (
-            good,
-            (
-                f"“{label}” is recognised {verdict}: F1 {percent(s.f1)}, precision {percent(s.precision)}, "
-                f"recall {percent(s.recall)}."
-            ),
-        )
-    top_2 = percent(evaluation.top_2_accuracy)
-    yield True, f"For {top_2} of the images the true class is one of the two most probable."
+    described = {
+        label: f"F1 {percent(s.f1)}, precision {percent(s.precision)}, recall {percent(s.recall)}."
+        for label, s in scores.items()
+    }
+    best, worst = ranked[-1], ranked[0]
+    if scores[best].f1 >= WEAK:
+        yield True, f"“{best}” is recognised best: {described[best]}"
+    else:
+        yield False, f"No class is recognised well, “{best}” best: {described[best]}"
+    if len(ranked) > 1 and scores[worst].f1 > STRONG:
+        yield True, f"All classes are recognised well, “{worst}” worst: {described[worst]}"
+    elif worst != best:
+        yield False, f"“{worst}” is recognised worst: {described[worst]}"
+    top_2 = evaluation.top_2_accuracy
+    if len(evaluation.per_class) > 2 and not WEAK <= top_2 < STRONG:
+        yield top_2 >= STRONG, f"For {percent(top_2)} of the images the true class is one of the two most probable."
     if missed := [label for label, score in scores.items() if score.recall < 0.5]:
-        yield False, f"Fewer than half of the faces are found in these classes: {', '.join(missed)}."
+        yield False, f"Fewer than half of the faces are found in: {', '.join(missed)}."
     gap = 100 * (evaluation.accuracy - evaluation.balanced_accuracy)
     if gap >= 1:
         yield False, f"Balanced accuracy is {gap:.1f} points below accuracy: rare classes do worse than frequent ones."
-    if few := [f"{label} ({score.support})" for label, score in scores.items() if score.support < 100]:
+
+
+def _images(evaluation: Evaluation) -> Iterator[tuple[bool, str]]:
+    """Classes of which too few images were evaluated to say much."""
+    supports = {label: score.support for label, score in evaluation.per_class.items()}
+    if few := [f"{label} ({support})" for label, support in supports.items() if 0 < support < 100]:
         yield False, f"Few images, so uncertain figures: {', '.join(few)}."
+    if absent := [label for label, support in supports.items() if not support]:
+        yield False, f"No images, so nothing is known of how well these are recognised: {', '.join(absent)}."
 
 
 def _calibration(evaluation: Evaluation) -> tuple[bool, str]:
@@ -128,6 +153,48 @@ def _calibration(evaluation: Evaluation) -> tuple[bool, str]:
         f"{percent(confidence)} at an accuracy of {percent(evaluation.accuracy)} "
         f"(expected calibration error {percent(error)})."
     )
+
+
+def origin(model: Model) -> Markdown:
+    """Where the weights come from, back to the first that are known."""
+    first = "random weights" if not model.pretrained else ""
+    if model.base_model:
+        first = code(model.base_model)
+    elif model.weights:
+        first = f"{code(model.weights)}, a file of weights"
+    name = model.parent or (None if first else model.name)
+    if not name:
+        return Markdown(first or "pretrained weights")
+    return Markdown(f"{code(name)}, {f'which goes back to {first}' if first else 'whose own origin is not recorded'}")
+
+
+def stage_name(stage: Stage) -> str:
+    """What learns in a stage: `all`, `head`, `head + 2 layers`, `head + blocks.6`."""
+    what = stage.trainable
+    if isinstance(what, int):
+        return f"head + {what} layer{'s' * (what > 1)}"
+    return what if isinstance(what, str) else " + ".join(["head", *what])
+
+
+def stage_of(training: Training, epoch: float) -> int:
+    """The place in `training.stages` of the stage that an epoch, counted over all stages, belongs to."""
+    ends = list(accumulate(stage.epochs for stage in training.stages))
+    return next(number for number, end in enumerate(ends) if epoch <= end + 1e-3 or end == ends[-1])
+
+
+def known_people(evaluation: Evaluation) -> str:
+    """What is known of the people in the images, by which accuracy could be measured."""
+    if not evaluation.attributes:
+        recorded = evaluation.attributes is not None
+        return (
+            "No such attributes are known of these images."
+            if recorded
+            else ("Whether such attributes are known of these images is not recorded.")
+        )
+    known = ", ".join(
+        f"{name} (of {count:,} of the {evaluation.images:,} images)" for name, count in evaluation.attributes.items()
+    )
+    return Markdown(f"Known are {known}: {code(evaluation.predictions)} of the run holds them beside the predictions.")
 
 
 def groups(evaluation: Evaluation, labels: Sequence[str]) -> dict[str, list[str]]:
@@ -146,6 +213,8 @@ def balance(data: Data) -> str | None:
     if len(counts) < 2:
         return None
     classes = class_balance(counts)
+    if round(classes.ratio, 1) == 1:
+        return "The training classes have about equally many images."
     text = f"The commonest training class ({classes.commonest}) has {classes.ratio:.1f} times the images of the "
     text += f"rarest ({classes.rarest})."
     for kind, names, share in (

@@ -6,7 +6,9 @@ which people with a colour-vision deficiency can tell apart; bars and lines diff
 inches wide, so that their text can be read at the width of a README.
 """
 
+import textwrap
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
+from fer_hf.report.facts import stage_name
+from fer_hf.report.markdown import counted
 from fer_hf.runs.records import Epoch, Evaluation, Training
 
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
@@ -32,10 +36,17 @@ STYLE: Any = {
     "text.parse_math": False,  # a dollar sign in the name of a class is a dollar sign
 }
 PERCENT = PercentFormatter(xmax=1, decimals=0)
+FINE_PERCENT = PercentFormatter(xmax=1)
+"""For axes whose ticks may stand closer than a percent."""
 
 
 def _title(what: str, evaluation: Any) -> str:
-    return f"{what}: {evaluation.dataset}, {evaluation.split} split ({evaluation.images:,} images)"
+    return _wrapped(f"{what}: {evaluation.dataset}, {evaluation.split} split ({counted(evaluation.images, 'image')})")
+
+
+def _wrapped(title: str) -> str:
+    """A title in lines that fit the width of a figure, whatever names are in it."""
+    return textwrap.fill(" ".join(title.split()), width=75, max_lines=3, placeholder=" …")
 
 
 @matplotlib.rc_context(STYLE)
@@ -106,32 +117,51 @@ def _curve(axes: Axes, history: Sequence[Epoch], key: str, **style: Any) -> None
 
 @matplotlib.rc_context(STYLE)
 def learning_curves_figure(training: Training, dataset: str) -> Figure:
-    """Loss (training and validation), and accuracy and macro F1 on the validation split, by epoch.
+    """Loss of both splits, and accuracy of both and macro F1 on the validation split, by epoch.
 
     Args:
-        training: with a history; a dotted line marks the epoch whose weights were kept.
+        training: with a history; a dotted line marks the epoch whose weights were kept, and a solid one the beginning
+            of each stage after the first.
         dataset: the name of the data, for the title.
     """
     history, best = training.history, training.best
-    figure = Figure(figsize=(7, 3.4), layout="constrained")
+    figure = Figure(figsize=(7, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     _curve(left, history, "train_loss", label="training", color=BLUE, marker="o")
     _curve(left, history, "validation_loss", label="validation", color=VERMILION, marker="s", linestyle="--")
-    _curve(right, history, "accuracy", label="accuracy", color=BLUE, marker="o")
-    _curve(right, history, "macro_f1", label="macro F1", color=ORANGE, marker="s", linestyle="--")
+    _curve(right, history, "accuracy", label="validation accuracy", color=BLUE, marker="o")
+    _curve(right, history, "macro_f1", label="validation macro F1", color=ORANGE, marker="s", linestyle="--")
+    _curve(right, history, "train_accuracy", label="training accuracy", color=GREY, marker="^", linestyle="-.")
     left.set_title("Loss")
-    right.set_title("Scores on the validation split")
-    right.yaxis.set_major_formatter(PERCENT)
+    right.set_title("Scores")
+    right.yaxis.set_major_formatter(FINE_PERCENT)
     for axes in (left, right):
         if best:
             label = f"best: epoch {best.epoch:g}"
             axes.axvline(best.epoch, color=GREY, linestyle=":", linewidth=1.5, label=label)
+        _mark_stages(axes, training)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid()
-        axes.legend()
-    figure.suptitle(f"Learning curves: {dataset}, training and validation splits", fontsize=11)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=8.5)
+    figure.suptitle(_wrapped(f"Learning curves: {dataset}, training and validation splits"), fontsize=11)
     return figure
+
+
+def _mark_stages(axes: Axes, training: Training) -> None:
+    """A line where each stage begins, with its name beside it; nothing for a training in one piece."""
+    if len(training.stages) < 2:
+        return
+    starts = [0.0, *accumulate(stage.epochs for stage in training.stages)]
+    axes.set_xlim(left=0)
+    for number, (start, stage) in enumerate(zip(starts, training.stages, strict=False), 1):
+        if start:
+            axes.axvline(start, color="black", linewidth=0.8)
+        name = textwrap.shorten(f"{number}: {stage_name(stage)}", 24, placeholder="…")
+        at: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        # below the curves, which it must not hide
+        text = axes.annotate(name, (start, 1), xytext=(3, -3), rotation=90, va="top", fontsize=8, zorder=1, **at)
+        text.set_in_layout(False)
 
 
 @matplotlib.rc_context(STYLE)
@@ -159,7 +189,7 @@ def reliability_figure(evaluation: Evaluation) -> Figure:
     below.bar(confidence, count / max(count.sum(), 1), width=width, color=BLUE)
     below.set(xlabel="confidence (probability of the predicted class)", ylabel="share of images")
     below.xaxis.set_major_formatter(PERCENT)
-    below.yaxis.set_major_formatter(PERCENT)
+    below.yaxis.set_major_formatter(FINE_PERCENT)
     for axes in (above, below):
         axes.grid()
     figure.suptitle(_title("Reliability", evaluation), fontsize=11)
@@ -195,7 +225,7 @@ def accuracy_latency_figure(rows: Sequence[Any], metric: str) -> Figure:
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(0.12)
     axes.set(xlabel="CPU latency of one image, ms (median)", ylabel=named)
-    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    axes.yaxis.set_major_formatter(FINE_PERCENT)
     axes.grid()
     figure.suptitle(_title(f"{named[0].upper()}{named[1:]} and latency", rows[0]), fontsize=11)
     figure.legend(loc="outside lower center", ncols=2)

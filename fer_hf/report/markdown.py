@@ -4,6 +4,7 @@ What a template prints passes through `markdown`, which escapes every value that
 with pipes or line breaks cannot break a table, a list or the metadata.
 """
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ def markdown(value: Any) -> Markdown:
         return value
     text = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;")
     text = re.sub(r"([\\`*\[\]|~$])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", text)
-    text = re.sub(r"^(?=[#>=]|[+-](?:[\s-]|$))", r"\\", text)
+    text = re.sub(r"(?<!\S)(?=#)|^(?=[>=]|[+-](?:[\s-]|$))", r"\\", text)
     return Markdown(re.sub(r"^(\d+)(?=[.)](?:\s|$))", r"\1\\", text))
 
 
@@ -41,21 +42,44 @@ def code(value: Any) -> Markdown:
     return Markdown("`" + " ".join(str(value).split()).replace("`", "'").replace("|", "¦") + "`")
 
 
+def fenced(text: str, language: str) -> Markdown:
+    """A block of code, in a fence that no line of the text can close."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return Markdown(f"{fence}{language}\n{text.strip()}\n{fence}")
+
+
 def percent(value: float | None, interval: Sequence[float] | None = None) -> Markdown:
-    """A share in [0, 1] as percent, and its interval in brackets: `64.1% [62.5, 65.7]`; a dash for None."""
+    """A share in [0, 1] as percent, and its interval in brackets: `64.1% [62.5, 65.7]`; a dash for None.
+
+    One decimal, or as many as it takes not to call nearly nothing 0.0% and nearly all 100.0%.
+    """
+    if value is None:
+        return Markdown("–")
     ends = f" [{interval[0] * 100:.1f}, {interval[1] * 100:.1f}]" if interval else ""
-    return Markdown("–" if value is None else f"{value * 100:.1f}%{ends}")
+    distance = 100 * min(value, 1 - value)  # from 0 or 100 %
+    digits = -math.floor(math.log10(distance)) if 1e-6 < distance < 0.05 else 1
+    return Markdown(f"{value * 100:.{digits}f}%{ends}")
 
 
 def number(value: float | None) -> Markdown:
-    """A number, such as a loss, with three decimals; a dash for None."""
-    return Markdown("–" if value is None else f"{value:.3f}")
+    """A number, such as a loss, with three decimals, or one digit where that would be 0.000; a dash for None."""
+    if value is None:
+        return Markdown("–")
+    return Markdown(f"{value:.1g}" if 0 < abs(value) < 0.0005 else f"{value:.3f}")
+
+
+def counted(count: float, noun: str) -> str:
+    """A number of things: `1 image`, `1,200 images`, `1.5 epochs`."""
+    shown = f"{count:,}" if isinstance(count, int) else f"{count:g}"
+    return f"{shown} {noun}{'' if count == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:
     """Seconds as `45 s`, `39 min` or `2 h 5 min`."""
     hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{seconds:.0f} s" if seconds < 120 else f"{hours} h {minutes} min" if hours else f"{minutes} min"
+    if seconds < 120:
+        return f"{seconds:.0f} s" if seconds >= 1 else "less than a second"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Markdown:
@@ -112,6 +136,7 @@ def render(template: str, **values: Any) -> str:
     # No HTML escapes: this is Markdown, and `finalize` escapes it.
     jinja = Environment(loader=loader, finalize=markdown, trim_blocks=True, lstrip_blocks=True)  # noqa: S701
     jinja.filters["as_is"] = Markdown
-    jinja.globals.update({f.__name__: f for f in (code, duration, number, percent, table)})
+    jinja.globals.update({f.__name__: f for f in (code, counted, duration, fenced, number, percent, table)})
     text = jinja.get_template(template).render(**values)
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    outside_code = r"(?ms)^(`{3,})\w*$.*?^\1$|\n{3,}"
+    return re.sub(outside_code, lambda match: match[0] if match[1] else "\n\n", text).strip() + "\n"

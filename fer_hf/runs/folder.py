@@ -21,6 +21,8 @@ from fer_hf.runs.records import Evaluation, Metrics, plain, read_record
 
 ONNX_FILES = {"onnx": "model.onnx", "int8": "model_int8.onnx"}
 """Names of the exported files below `onnx/`, by format; transformers.js uses the same."""
+PLACEHOLDER = "PATH/TO/MODEL"
+"""What a card's snippets load as long as the model has no name on the Hub."""
 
 
 class Run:
@@ -138,8 +140,8 @@ class Run:
         Raises:
             UserError: the split was not evaluated in this way.
         """
-        for evaluation in self.metrics.evaluations.values():
-            if (evaluation.split, evaluation.format, evaluation.tta) == (split, format, tta) and self.owns(evaluation):
+        for evaluation in self.metrics.own_evaluations(split):
+            if (evaluation.format, evaluation.tta) == (format, tta):
                 return evaluation
         raise UserError(f"{self.path} has no figures on its {split} split: fer-hf evaluate {self.path} --split {split}")
 

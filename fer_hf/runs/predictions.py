@@ -15,6 +15,9 @@ from scipy.special import softmax
 from fer_hf.errors import UserError
 from fer_hf.metrics import Array, ExpressionMetric
 
+PERSONAL = ("gender", "age", "race")
+"""Attributes by which a model could treat people differently."""
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -85,8 +88,10 @@ def read_predictions(path: Path) -> Predictions:
 
 
 def figures_of(path: Path) -> dict[str, Any]:
-    """All figures of a predictions file (see `metrics.classification_metrics`)."""
+    """All figures of a predictions file (see `metrics.classification_metrics`), and what it knows of the people."""
     predictions = read_predictions(path)
-    return ExpressionMetric(predictions.label_names).compute(
+    figures = ExpressionMetric(predictions.label_names).compute(
         predictions=predictions.logits, references=predictions.labels
     )
+    known = {name: sum(v is not None for v in predictions.attributes.get(name, [])) for name in PERSONAL}
+    return figures | {"attributes": {name: count for name, count in known.items() if count}}

@@ -5,7 +5,7 @@ or empty. Writing keeps the keys and their order as they have always been. All f
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -43,8 +43,9 @@ class Evaluation:
     """All figures of one file of a model (`format`: "pytorch", "onnx" or "int8") on one split of a dataset.
 
     `predictions` is the file they are computed from, relative to the run folder. `content` is a hash of the images and
-    labels, and `own` says whether they are the run's own data; both are None in files of earlier versions. Intervals
-    are 95 % bootstrap intervals; `log_loss` is in nats; a row of `confusion_matrix` is a true class.
+    labels, `own` says whether they are the run's own data, and `attributes` of how many images gender, age and race are
+    known; all three are None in files of earlier versions. Intervals are 95 % bootstrap intervals; `log_loss` is in
+    nats; a row of `confusion_matrix` is a true class.
     """
 
     dataset: str
@@ -73,6 +74,7 @@ class Evaluation:
     reliability: Sequence[ReliabilityBin] = ()
     content: str | None = None
     own: bool | None = None
+    attributes: Mapping[str, int] | None = None
 
     @property
     def plain(self) -> bool:
@@ -109,7 +111,12 @@ class Data:
 
 @dataclass(frozen=True)
 class Model:
-    """The network: where it comes from, its size, and how it wants its images (height and width, mean, std)."""
+    """The network: where it comes from, its size, and how it wants its images (height and width, mean, std).
+
+    Of a model that was fine-tuned again, `base_model`, `pretrained` and `weights` (a file) are those that the first of
+    its ancestors began with, and `parent` names the run or folder that it began with itself. `attention` says whether
+    it brings code of its own.
+    """
 
     name: str | None = None
     base_model: str | None = None
@@ -121,11 +128,18 @@ class Model:
     std: Sequence[float] = ()
     head: str | None = None
     notes: Sequence[str] = ()
+    parent: str | None = None
+    weights: str | None = None
+    attention: bool | None = None
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One evaluation during training. The training loss is the mean over the steps since the evaluation before."""
+    """One evaluation during training. The training loss is the mean over the steps since the evaluation before.
+
+    The training accuracy is a running one: of the augmented images since then as the network saw them, while its
+    weights changed. There is none where their targets are no single class: with mixup, CutMix or soft labels.
+    """
 
     epoch: float
     step: int = 0
@@ -134,6 +148,7 @@ class Epoch:
     accuracy: float | None = None
     macro_f1: float | None = None
     learning_rate: float | None = None
+    train_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -159,7 +174,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Training:
-    """How the weights were made. `seconds` is over all resumes; `profile` holds seconds by part of a step."""
+    """How the weights were made.
+
+    `seconds` is over all resumes; `profile` holds seconds by part of a step; `date` is the day on which it ended, as
+    2026-01-31.
+    """
 
     epochs: float = 0.0
     steps: int = 0
@@ -178,6 +197,7 @@ class Training:
     best: Best | None = None
     history: Sequence[Epoch] = ()
     profile: Mapping[str, float] | None = None
+    date: str | None = None
 
 
 @dataclass(frozen=True)
@@ -228,6 +248,10 @@ class Metrics:
             return evaluation.own
         return self.data is not None and evaluation.dataset == self.data.dataset  # all that an older file tells
 
+    def own_evaluations(self, split: str) -> list[Evaluation]:
+        """The evaluations on a split of the run's own data, in all formats."""
+        return [e for e in self.evaluations.values() if e.split == split and self.owns(e)]
+
 
 @lru_cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
@@ -256,7 +280,9 @@ def read_record(kind: type[Record], content: Any) -> Record:
 
 OPTIONAL = {
     Evaluation: tuple(Evaluation.__dataclass_fields__),
-    Training: ("profile",),
+    Model: ("parent", "weights", "attention"),
+    Epoch: ("train_accuracy",),
+    Training: ("profile", "date"),
     ExportedFile: ("max_logit_difference", "calibration", "calibration_images"),
 }
 """Fields that are not written where they are None, or "none" for `tta`."""
@@ -271,7 +297,10 @@ def plain(record: Any) -> Any:
     """
     if isinstance(record, Mapping):
         return {str(name): plain(value) for name, value in record.items()}
+    if isinstance(record, list | tuple):
+        return [plain(value) for value in record]
     if not is_dataclass(record) or isinstance(record, type):
         return record
     left_out = OPTIONAL.get(type(record), ())
-    return {k: v for k, v in asdict(record).items() if k not in left_out or v not in (None, PLAIN)}
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    return {k: plain(v) for k, v in values.items() if k not in left_out or v not in (None, PLAIN)}

@@ -7,7 +7,7 @@ checkpoints; the model, the decoded images and the teacher are made once and sha
 import gc
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from fer_hf.images.batches import FaceDataset, as_is
 from fer_hf.images.spec import ImageSpec
 from fer_hf.images.transforms import EvalTransform, TrainTransform
 from fer_hf.metrics import classification_metrics
+from fer_hf.models.attention import EmotionAttentionForImageClassification
 from fer_hf.models.load import load_model
 from fer_hf.recipe.schema import Loss, Recipe, Stage, Train
 from fer_hf.runs.folder import Run
@@ -194,19 +195,37 @@ class TrainerBuilder:
     def describe_model(self) -> Model:
         """The section `model` of metrics.json."""
         config, model = self.model.config, self.recipe.model
-        parent = Run(model.name).metrics.model or Model()  # a run that was fine-tuned again
+        parent = parent_of(model.name) if model.pretrained and not model.weights else Model()
         return Model(
             name=self.recipe.public()["model"]["name"],
             base_model=self.loaded.base_model or parent.base_model,
             architecture=getattr(config, "architecture", config.model_type),
-            pretrained=model.pretrained,
+            pretrained=parent.pretrained if parent.parent else bool(model.pretrained or model.weights),
             parameters=self.model.num_parameters(),
             image_size=self.spec.size,
             mean=self.spec.mean,
             std=self.spec.std,
             head=self.loaded.head,
             notes=self.loaded.notes or parent.notes,
+            parent=parent.parent,
+            weights=Path(model.weights).name if model.weights else parent.weights,
+            attention=True if isinstance(self.model, EmotionAttentionForImageClassification) else None,
         )
+
+
+def parent_of(name: str) -> Model:
+    """What a run, or the folder of a model, that is fine-tuned again records of itself; `parent` is its name.
+
+    All fields are empty for any other model.
+    """
+    path = Path(name)
+    if not path.is_dir():
+        return Model()
+    path = path.resolve()
+    run = Run(path.parent) if Run(path.parent).model == path and Run(path.parent).exists() else Run(path)
+    metrics = run.metrics
+    own_name = f"{metrics.name}/{run.path.name}" if metrics.name else run.path.name
+    return replace(metrics.model or Model(), parent=own_name)
 
 
 def class_weights(loss: Loss, train: Dataset) -> torch.Tensor | None:

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -199,23 +200,29 @@ class Summary:
             best=Best(metric, best[f"eval_{metric}"], best["epoch"], int(best["step"])),
             history=history(self.log),
             profile=self.profile or None,
+            date=datetime.now(UTC).date().isoformat(),
         )
 
 
 def history(log: Sequence[Mapping[str, float]]) -> list[Epoch]:
-    """One record per evaluation in a Trainer's log; the training loss is the mean over the steps since the last."""
+    """One record per evaluation in a Trainer's log; figures of training are means since the last.
+
+    The loss is one over steps, the accuracy one over images.
+    """
     epochs: list[Epoch] = []
-    losses: list[float] = []
+    losses, right, images = list[float](), 0.0, 0
     step, rate = 0, 0.0
     for entry in log:
         if "loss" in entry:
             losses += [entry["loss"]] * int(entry["step"] - step)
+            right += entry.get("accuracy", 0) * entry.get("images", 0)
+            images += int(entry.get("images", 0))
             step, rate = int(entry["step"]), entry["learning_rate"]
         elif "eval_loss" in entry:
-            loss = float(np.mean(losses)) if losses else None
+            loss, accuracy = float(np.mean(losses)) if losses else None, right / images if images else None
             figures = (entry["eval_loss"], entry["eval_accuracy"], entry["eval_macro_f1"])
-            epochs.append(Epoch(entry["epoch"], int(entry["step"]), loss, *figures, rate))
-            losses = []
+            epochs.append(Epoch(entry["epoch"], int(entry["step"]), loss, *figures, rate, accuracy))
+            losses, right, images = [], 0.0, 0
     return epochs
 
 

@@ -76,6 +76,9 @@ class FerTrainer(SavingTrainer):
 
     best_before: float | None = None
     """The best validation metric of earlier stages."""
+    right: int | Tensor = 0
+    """Training images that were classified as their label says, of `seen` ones since the last log, on this process."""
+    seen = 0
 
     def __init__(self, model: PreTrainedModel, args: TrainingArguments, parts: TrainerParts, **settings: Any):
         super().__init__(parts.best_model, parts.processor, model=model, args=args, **settings)
@@ -182,8 +185,10 @@ class FerTrainer(SavingTrainer):
         step = ascent(used, train.sam_rho, train.sam_adaptive)
         for parameter, gradient in zip(learning, accumulated, strict=True):
             parameter.grad = gradient
+        counted = self.right, self.seen
         with moved(used, step), running_statistics_kept(self.model):
             super().training_step(model, inputs, num_items_in_batch)
+        self.right, self.seen = counted  # the weights up there are not those of the model
         return loss
 
     def finite(self, loss: Tensor) -> Tensor:
@@ -207,7 +212,22 @@ class FerTrainer(SavingTrainer):
             outputs = model(pixel_values=inputs["pixel_values"])
         logits, targets, teacher = outputs.logits.float(), inputs["labels"], inputs.get("teacher_logits")
         loss = self.parts.train_loss(logits, targets, teacher) if training else F.cross_entropy(logits, targets)
+        if training and targets.ndim == 1:
+            self.right = self.right + (logits.detach().argmax(dim=1) == targets).sum()
+            self.seen += len(targets)
         return (loss, {"logits": outputs.logits}) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """The Trainer's; beside the loss stands the accuracy of the training images since the last log."""
+        counted = "loss" in logs and self.seen > 0
+        if counted:
+            counts = torch.tensor([int(self.right), self.seen], device=self.args.device)
+            right, seen = self.accelerator.reduce(counts).tolist()
+            logs["accuracy"] = right / seen
+            self.right = self.seen = 0
+        super().log(logs, *args, **kwargs)
+        if counted:  # not for TensorBoard, which has been told
+            self.state.log_history[-1]["images"] = seen
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The Trainer's; called inside training, the model is kept when it is the best so far."""
@@ -240,6 +260,7 @@ class FerTrainer(SavingTrainer):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """The Trainer's, in TF32 where `args` do not decide on it, and compiled where the parts say so."""
+        self.right = self.seen = 0  # of an attempt whether a batch fits
         on_gpu = self.args.device.type == "cuda" and self.args.tf32 is None
         compiles = compiled(network(self.model)) if self.parts.settings.torch_compile else nullcontext()
         with tf32() if on_gpu else nullcontext(), compiles:

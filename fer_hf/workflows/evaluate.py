@@ -2,7 +2,9 @@
 
 import logging
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -19,6 +21,7 @@ from fer_hf.runs.records import Evaluation
 from fer_hf.training.batch_size import memory_explained
 from fer_hf.training.launch import processes
 from fer_hf.workflows.faces import check_splits, other_faces, recipe_faces, remarks
+from fer_hf.workflows.report import redraw
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +38,9 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate one file of a model on a split of a dataset.
 
-    The predictions go to `predictions/` and the figures to `metrics.json` of the run, or of `output`. Figures on other
-    data stand beside the run's own and never take their place. All processes of a launch call this.
+    The predictions go to `predictions/` and the figures to `metrics.json` of the run, or of `output`, whose card, if it
+    has one, is drawn again. Figures on other data stand beside the run's own and never take their place. All processes
+    of a launch call this.
 
     Args:
         model: a run, a run folder, a model folder or a Hub id.
@@ -66,7 +70,8 @@ def evaluate(
     faces = recipe_faces(recipe) if own else other_faces(recipe, str(data), classifier.label_names)
     if own:
         check_splits(run, faces)
-    evaluation = evaluate_on(faces, split, classifier, target, EvaluationOptions(tta, batch_size, own))
+    [evaluation] = evaluate_on(faces, split, [classifier], target, EvaluationOptions([tta], batch_size, own))
+    redraw(target)
     for line in remarks(faces):
         logger.info(line)
     return evaluation
@@ -84,11 +89,11 @@ def evaluation_folder(model: str | Path | Run, output: str | Path | None = None)
 class EvaluationOptions:
     """How `evaluate_on` works.
 
-    `own` says whether the faces are the data of the run itself; `alone`, whether this process evaluates without the
-    others of a launch, which are not asked to take part.
+    Each of `ttas` is an evaluation of its own. `own` says whether the faces are the data of the run itself; `alone`,
+    whether this process evaluates without the others of a launch, which are not asked to take part.
     """
 
-    tta: str = "none"
+    ttas: Sequence[str] = ("none",)
     batch_size: int = 128
     own: bool = True
     alone: bool = False
@@ -98,36 +103,38 @@ DEFAULTS = EvaluationOptions()
 
 
 def evaluate_on(
-    faces: Faces, split: str, classifier: Classifier, run: Run, options: EvaluationOptions = DEFAULTS
-) -> Evaluation:
-    """Evaluate a loaded classifier, and write predictions and figures to `run`; the main process writes.
+    faces: Faces, split: str, classifiers: Iterable[Classifier], run: Run, options: EvaluationOptions = DEFAULTS
+) -> list[Evaluation]:
+    """Evaluate loaded classifiers, and write predictions and figures to `run`; the main process writes.
 
     Args:
-        faces: with labels in the order of the classifier.
+        faces: with labels in the order of the classifiers.
     """
     if split not in faces.splits:
         raise UserError(f"{faces.dataset} has no {split} split; it has {', '.join(faces.splits)}.")
     accelerator, dataset = None if options.alone else Accelerator(), faces.splits[split]
+    pixels, content = faces.pixels(split), faces.content(split)
+    own = options.own or any(e.content == content for e in run.metrics.own_evaluations(split))
     settings = "train.per_device_eval_batch_size, or --batch-size of fer-hf evaluate"
-    with memory_explained(lambda: f"with {options.batch_size} images at once: lower {settings}."):
-        pixels = faces.pixels(split)
-        logits = classifier.predict(dataset, options.batch_size, accelerator, options.tta, pixels)
-    content = faces.content(split)
-    same = any(e.content == content and run.owns(e) for e in run.metrics.evaluations.values() if e.split == split)
-    evaluation = Evaluation(
-        dataset=faces.dataset,
-        split=split,
-        format=classifier.format,
-        tta=options.tta,
-        processes=accelerator.num_processes if accelerator else 1,
-        label_names=list(faces.label_names),
-        content=content,
-        own=options.own or same,
-    )
-    file = run.predictions / f"{run.evaluation_key(faces.file_name, evaluation)}.parquet"
-    if accelerator is None or accelerator.is_main_process:
-        write_predictions(file, dataset, logits)
-        run.record(faces.file_name, replace(evaluation, **figures_of(file)))
-    if accelerator:
-        accelerator.wait_for_everyone()
-    return run.metrics.evaluations[file.stem]
+    keys = []
+    for classifier, tta in product(classifiers, options.ttas):
+        with memory_explained(lambda: f"with {options.batch_size} images at once: lower {settings}."):
+            logits = classifier.predict(dataset, options.batch_size, accelerator, tta, pixels)
+        evaluation = Evaluation(
+            dataset=faces.dataset,
+            split=split,
+            format=classifier.format,
+            tta=tta,
+            processes=accelerator.num_processes if accelerator else 1,
+            label_names=list(faces.label_names),
+            content=content,
+            own=own,
+        )
+        keys.append(run.evaluation_key(faces.file_name, evaluation))
+        if accelerator is None or accelerator.is_main_process:
+            file = run.predictions / f"{keys[-1]}.parquet"
+            write_predictions(file, dataset, logits)
+            run.record(faces.file_name, replace(evaluation, **figures_of(file)))
+        if accelerator:
+            accelerator.wait_for_everyone()
+    return [run.metrics.evaluations[key] for key in keys]

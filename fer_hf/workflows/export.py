@@ -13,6 +13,7 @@ from fer_hf.runs.folder import Run
 from fer_hf.runs.records import ExportedFile
 from fer_hf.workflows.evaluate import EvaluationOptions, evaluate_on
 from fer_hf.workflows.faces import recipe_faces
+from fer_hf.workflows.report import redraw
 
 CHECKED = 64
 """Images on which the logits of the exported network are held against PyTorch's."""
@@ -21,6 +22,8 @@ CHECKED = 64
 @process_settings_kept()
 def export(run: str | Path | Run, int8: bool = False) -> dict[Format, ExportedFile]:
     """Write `model/onnx/model.onnx`, and `model_int8.onnx` when asked, and evaluate them on the validation split.
+
+    The run's card, if it has one, is drawn again.
 
     Args:
         run: a run folder.
@@ -39,7 +42,9 @@ def export(run: str | Path | Run, int8: bool = False) -> dict[Format, ExportedFi
     run = Run.open(run)
     require_optimum()
     recipe = load_recipe(run.recipe_file)
-    return export_model(run, recipe, int8, recipe_faces(recipe), load_classifier(run))
+    exported = export_model(run, recipe, int8, recipe_faces(recipe), load_classifier(run))
+    redraw(run)
+    return exported
 
 
 def export_model(
@@ -53,9 +58,7 @@ def export_model(
         exported["int8"] = quantise(run.model, calibration, classifier.spec, recipe.export.calibration)
     run.update(export=exported)
     options = EvaluationOptions(batch_size=recipe.train.per_device_eval_batch_size, alone=True)
-    known = any(e.plain and e.split == "validation" and run.owns(e) for e in run.metrics.evaluations.values())
-    if not known:
-        evaluate_on(faces, "validation", classifier, run, options)
-    for format in exported:
-        evaluate_on(faces, "validation", load_classifier(run, format), run, options)
+    known = any(e.plain for e in run.metrics.own_evaluations("validation"))
+    files = [load_classifier(run, format) for format in exported]
+    evaluate_on(faces, "validation", files if known else [classifier, *files], run, options)
     return exported

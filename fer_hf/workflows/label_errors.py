@@ -24,6 +24,7 @@ from fer_hf.runs.predictions import write_predictions
 from fer_hf.training.fit import fit
 from fer_hf.workflows.evaluate import evaluate_on
 from fer_hf.workflows.faces import check_splits, recipe_faces
+from fer_hf.workflows.report import redraw
 
 logger = logging.getLogger(__name__)
 SHOWN = 100
@@ -63,7 +64,9 @@ def find_label_errors(run: str | Path | Run, split: str = "validation", folds: i
     if split == "train":
         predictions = _predict_out_of_fold(run, recipe, faces, folds)
     else:
-        predictions = run.path / evaluate_on(faces, split, load_classifier(run), run).predictions
+        [evaluation] = evaluate_on(faces, split, [load_classifier(run)], run)
+        redraw(run)
+        predictions = run.path / evaluation.predictions
     rows = label_errors_in(predictions, split)
     folder = run.path / "label_errors"
     folder.mkdir(exist_ok=True)

@@ -62,24 +62,25 @@ def train(recipe: Recipe, output: str | Path | None = None, resume: bool = False
         if run.metrics.finished:
             logger.info("%s is finished already: a new run starts without --resume.", run.path)
         else:
-            _finish(recipe, faces, run, state, (resume, profile))
+            _finish(recipe, faces, run, resume, profile)
     finally:
         run.unlock()
     return run
 
 
-def _finish(recipe: Recipe, faces: Faces, run: Run, state: PartialState, how: tuple[bool, bool]) -> None:
-    """Do what an opened run still lacks; `how` is whether to resume and to profile its training."""
+def _finish(recipe: Recipe, faces: Faces, run: Run, resume: bool, profile: bool) -> None:
+    """Do what an opened run still lacks."""
+    state = processes()
     check_splits(run, faces)
     if state.is_main_process:
         _describe(recipe, run, faces)
     if run.metrics.training is None:
-        fit(recipe, faces, run, *how)
+        fit(recipe, faces, run, resume, profile)
     classifier = load_classifier(run)
+    ttas = list(dict.fromkeys(("none", recipe.evaluate.tta)))
     for split in recipe.evaluate.splits:
-        for tta in dict.fromkeys(("none", recipe.evaluate.tta)):
-            options = EvaluationOptions(tta, recipe.train.per_device_eval_batch_size)
-            evaluate_on(faces, split, classifier, run, options)
+        options = EvaluationOptions(ttas, recipe.train.per_device_eval_batch_size)
+        evaluate_on(faces, split, [classifier], run, options)
     if state.is_main_process:
         if recipe.export.onnx:
             write_report(run)  # for who stops the export

@@ -111,6 +111,11 @@ def test_evaluate_a_run_again_and_a_model_folder(cli, trained, faces, tmp_path):
     code, out, _ = cli("evaluate", trained, "--data", f"folder:{faces}", "--split", "test")
     assert code == 0
     assert f"{before.accuracy:.1%}" in out
+    report = {
+        row[0]: row[1:] for row in (line.strip("│ \n").split(" │ ") for line in out.splitlines()) if len(row) == 5
+    }
+    means = (before.macro_precision, before.macro_recall, before.macro_f1)
+    assert [cell.strip() for cell in report["macro average   "]] == [*(f"{mean:.1%}" for mean in means), "21"]
     assert Run(trained).metrics.evaluations["my-faces-test"] == before
     code, _, _ = cli("evaluate", trained / "model", "--data", f"folder:{faces}", "--output", tmp_path / "elsewhere")
     assert code == 0
@@ -158,8 +163,12 @@ def test_a_folder_of_classes_is_evaluated_whole_and_apart_from_the_runs_own(cli,
     assert not run.owns(other)
     assert {name: run.metrics.evaluations[name] for name in own} == own
     assert (run.path / other.predictions).is_file()
+    redrawn = run.card.read_text()  # the card that the command names has the new figures
+    assert str(run.card) in out
+    assert f"({other.content[:8]})" in redrawn
+    assert redrawn.partition("## Results")[0] == card.partition("## Results")[0]
     assert cli("report", run.path)[0] == 0
-    assert run.card.read_text().partition("## Results")[0] == card.partition("## Results")[0]
+    assert run.card.read_text() == redrawn
 
 
 def test_predict_agrees_with_evaluate(cli, trained, faces):

@@ -20,7 +20,7 @@ from fer_hf.report.figures import (
     save_figure,
     write_figures,
 )
-from fer_hf.runs.records import Evaluation, Training, read_record
+from fer_hf.runs.records import Evaluation, Stage, Training, read_record
 
 LABELS = ["angry", "disgust", "sur$prise$"]
 COUNTS = [[6, 1, 3], [0, 0, 0], [4, 1000, 6]]
@@ -50,9 +50,23 @@ TRAINING = read_record(
     Training,
     {
         "history": [
-            {"epoch": 1.0, "train_loss": 1.7, "validation_loss": 1.5, "accuracy": 0.41, "macro_f1": 0.35},
+            {
+                "epoch": 1.0,
+                "train_loss": 1.7,
+                "validation_loss": 1.5,
+                "accuracy": 0.41,
+                "macro_f1": 0.35,
+                "train_accuracy": 0.3,
+            },
             {"epoch": 2.0, "train_loss": 1.4, "validation_loss": None, "accuracy": 0.5},
-            {"epoch": 3.0, "train_loss": 1.2, "validation_loss": 1.3, "accuracy": 0.55, "macro_f1": 0.5},
+            {
+                "epoch": 3.0,
+                "train_loss": 1.2,
+                "validation_loss": 1.3,
+                "accuracy": 0.55,
+                "macro_f1": 0.5,
+                "train_accuracy": 0.6,
+            },
         ],
         "best": {"metric": "macro_f1", "value": 0.5, "epoch": 3.0, "step": 30},
     },
@@ -88,9 +102,23 @@ def test_learning_curves_draw_what_was_measured_and_mark_the_best_epoch():
     lines = {line.get_label(): line.get_xydata().tolist() for axes in figure.axes for line in axes.lines}
     assert lines["training"] == [[1, 1.7], [2, 1.4], [3, 1.2]]
     assert lines["validation"] == [[1, 1.5], [3, 1.3]]  # epochs without the figure are left out
-    assert lines["macro F1"] == [[1, 0.35], [3, 0.5]]
+    assert lines["validation macro F1"] == [[1, 0.35], [3, 0.5]]
+    assert lines["training accuracy"] == [[1, 0.3], [3, 0.6]]
     assert [x for x, _ in lines["best: epoch 3"]] == [3, 3]
     assert "Learning curves: FER2013, training and validation splits" in texts(figure)
+
+
+def test_learning_curves_name_each_stage_where_it_begins():
+    stages = [Stage("head", 7, 1, 5, 0.01), Stage(["blocks.6"], 70, 1.5, 8, 0.01), Stage(2, 90, 0.5, 3, 0.01)]
+    figure = learning_curves_figure(replace(TRAINING, stages=stages), "FER2013")
+    for axes in figure.axes:
+        assert {text.get_text(): text.xy[0] for text in axes.texts} == {
+            "1: head": 0,
+            "2: head + blocks.6": 1,
+            "3: head + 2 layers": 2.5,
+        }
+        assert [line.get_xdata()[0] for line in axes.lines if line.get_color() == "black"] == [1, 2.5]
+    assert not learning_curves_figure(replace(TRAINING, stages=stages[:1]), "FER2013").axes[0].texts
 
 
 def test_reliability_diagram_leaves_out_empty_bins_and_names_the_error():

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from huggingface_hub import ModelCard
-from report_figures import LABELS, evaluation
+from report_figures import evaluation
 
 from fer_hf.errors import UserError
 from fer_hf.report.model_card import card_text, write_report
@@ -13,89 +13,6 @@ from fer_hf.runs.folder import Run
 from fer_hf.runs.records import Metrics, read_record
 
 WARNING = "Very probably trained on FER2013's own test images: scores on FER2013 that start from it are inflated."
-
-
-@pytest.fixture
-def metrics():
-    per_class = {"angry": 100, "happy": 260, "sad": 40}
-    return {
-        "schema_version": 1,
-        "name": "tiny_fer",
-        "label_names": LABELS,
-        "recipe": {
-            "name": "tiny_fer",
-            "model": {"name": "resnet10t", "pretrained": False, "image_size": 48},
-            "data": {"source": "fer2013:PATH", "label_set": ["angry", "happy", "sad"]},
-            "train": {"num_train_epochs": 3, "learning_rate": 0.001, "seed": 42, "save_steps": 100},
-            "loss": {"label_smoothing": 0.1},
-            "augment": {"enabled": True, "crop_scale": [0.8, 1.0]},
-        },
-        "data": {
-            "source": "fer2013",
-            "dataset": "FER2013",
-            "hub_id": None,
-            "license": "DbCL 1.0 (as published on Kaggle)",
-            "splits": {
-                "train": {"images": 400, "per_class": per_class},
-                "validation": {"images": 40, "per_class": {}},
-                "test": {"images": 40, "per_class": {"angry": 10, "happy": 20, "sad": 10}},
-            },
-            "skipped": ["broken.png"],
-            "dropped": {"contempt": 1200, "fear": 0},
-            "notes": ["The test split is PrivateTest."],
-        },
-        "model": {
-            "base_model": None,
-            "architecture": "resnet10t",
-            "pretrained": False,
-            "parameters": 4923895,
-            "image_size": [48, 48],
-            "head": "new (random)",
-            "notes": [],
-        },
-        "training": {
-            "epochs": 3,
-            "steps": 1200,
-            "seconds": 2340.0,
-            "images_per_second": 171.84,
-            "effective_batch_size": 64,
-            "processes": 1,
-            "precision": "fp32",
-            "seed": 42,
-            "peak_memory_mb": 1500.2,
-            "stopped_early": False,
-            "resumed_at_steps": [],
-            "best": {"metric": "macro_f1", "value": 0.7, "epoch": 3.0, "step": 1200},
-            "history": [
-                {"epoch": 1.0, "train_loss": 1.0, "validation_loss": 0.9, "accuracy": 0.6, "macro_f1": 0.5},
-                {"epoch": 2.0, "train_loss": 0.8, "validation_loss": 0.7, "accuracy": 0.7, "macro_f1": 0.65},
-                {"epoch": 3.0, "train_loss": 0.5, "validation_loss": 0.8, "accuracy": 0.75, "macro_f1": 0.7},
-            ],
-        },
-        "evaluations": {
-            "fer2013-validation-int8": evaluation("validation", "int8", [[5, 1, 4], [0, 18, 2], [4, 0, 6]]),
-            "fer2013-validation": evaluation("validation", "pytorch", [[7, 1, 2], [0, 18, 2], [4, 0, 6]]),
-            "fer2013-validation-onnx": evaluation("validation", "onnx", [[7, 1, 2], [0, 18, 2], [4, 0, 6]]),
-            "fer2013-test": evaluation("test", "pytorch", [[6, 1, 3], [0, 18, 2], [4, 0, 6]]),
-        },
-        "export": {
-            "onnx": {"file": "onnx/model.onnx", "megabytes": 19.84, "max_logit_difference": 3e-06},
-            "int8": {
-                "file": "onnx/model_int8.onnx",
-                "megabytes": 5.1,
-                "calibration": "minmax",
-                "calibration_images": 512,
-            },
-        },
-        "hub": {"license": "apache-2.0", "tags": ["faces", "emotion"]},
-        "environment": {
-            "python": "3.11.7",
-            "platform": "Linux",
-            "packages": {"torch": "2.15.0"},
-            "hardware": {"cpu": "Some CPU", "cores": 2, "memory_gb": 8.0, "gpu": None},
-            "git_commit": None,
-        },
-    }
 
 
 def card_of(metrics: dict) -> str:
@@ -203,6 +120,9 @@ print(classifier("face.jpg"))
 
 | Property               | Value               |
 | ---------------------- | ------------------- |
+| Author                 | someone             |
+| Date                   | 2026-01-31          |
+| Made with              | fer_hf 0.1.0        |
 | Architecture           | resnet10t           |
 | Starts from            | random weights      |
 | Classifier head        | new (random)        |
@@ -226,12 +146,18 @@ print(classifier("face.jpg"))
 
 ## Results
 
-| Data               | Format       |           Accuracy |           Macro F1 | Balanced | Top-2 |  ECE | Log loss |
-| ------------------ | ------------ | -----------------: | -----------------: | -------: | ----: | ---: | -------: |
-| FER2013 test       | PyTorch      | 75.0% [65.0, 85.0] | 69.8% [57.8, 81.8] |    70.0% | 92.5% | 6.2% |    0.732 |
-| FER2013 validation | PyTorch      | 77.5% [67.5, 87.5] | 73.0% [61.0, 85.0] |    73.3% | 92.5% | 6.2% |    0.732 |
-| FER2013 validation | ONNX float32 | 77.5% [67.5, 87.5] | 73.0% [61.0, 85.0] |    73.3% | 92.5% | 6.2% |    0.732 |
-| FER2013 validation | ONNX INT8    | 72.5% [62.5, 82.5] | 66.5% [54.5, 78.5] |    66.7% | 92.5% | 6.2% |    0.732 |
+| Data               | Images | Format       |           Accuracy |           Macro F1 | Balanced | Top-2 |  ECE |\
+ Log loss |
+| ------------------ | -----: | ------------ | -----------------: | -----------------: | -------: | ----: | ---: |\
+ -------: |
+| FER2013 test       |     40 | PyTorch      | 75.0% [65.0, 85.0] | 69.8% [57.8, 81.8] |    70.0% | 92.5% | 6.2% |\
+    0.732 |
+| FER2013 validation |     40 | PyTorch      | 77.5% [67.5, 87.5] | 73.0% [61.0, 85.0] |    73.3% | 92.5% | 6.2% |\
+    0.732 |
+| FER2013 validation |     40 | ONNX float32 | 77.5% [67.5, 87.5] | 73.0% [61.0, 85.0] |    73.3% | 92.5% | 6.2% |\
+    0.732 |
+| FER2013 validation |     40 | ONNX INT8    | 72.5% [62.5, 82.5] | 66.5% [54.5, 78.5] |    66.7% | 92.5% | 6.2% |\
+    0.732 |
 
 <...> The validation split chose the best epoch, so its figures lean to the good side.
 
@@ -246,11 +172,13 @@ print(classifier("face.jpg"))
 
 The rest of this section is about the PyTorch model on the test split of FER2013.
 
-| Class | Precision | Recall |    F1 | Images |
-| ----- | --------: | -----: | ----: | -----: |
-| angry |     60.0% |  60.0% | 60.0% |     10 |
-| happy |     94.7% |  90.0% | 92.3% |     20 |
-| sad   |     54.5% |  60.0% | 57.1% |     10 |
+| Class              | Precision | Recall |    F1 | Images |
+| ------------------ | --------: | -----: | ----: | -----: |
+| angry              |     60.0% |  60.0% | 60.0% |     10 |
+| happy              |     94.7% |  90.0% | 92.3% |     20 |
+| sad                |     54.5% |  60.0% | 57.1% |     10 |
+| *macro average*    |     69.8% |  70.0% | 69.8% |     40 |
+| *weighted average* |     76.0% |  75.0% | 75.4% |     40 |
 
 - **Strong** (F1 above 85%): happy (92.3%)
 - **Moderate** (F1 60% to 85%): angry (60.0%)
@@ -288,7 +216,8 @@ Limits:
 
 ## Bias and missing measurements
 
-- Accuracy by gender, age and skin tone, and by their intersections, was **not measured**: <...>
+- Accuracy by gender, age and skin tone, and by their intersections, was **not measured**. \
+Known are gender (of 38 of the 40 images)<...>
 - The labels are the judgements of annotators and carry their habits and culture.
 - No figure here is from a dataset other than <...>
 
@@ -333,11 +262,13 @@ Validation loss has risen since epoch 2 while training loss kept falling (valida
 <details>
 <summary>All epochs</summary>
 
-|    Epoch | Training loss | Validation loss | Accuracy | Macro F1 |
-| -------: | ------------: | --------------: | -------: | -------: |
-|        1 |         1.000 |           0.900 |    60.0% |    50.0% |
-|        2 |         0.800 |           0.700 |    70.0% |    65.0% |
-| 3 (best) |         0.500 |           0.800 |    75.0% |    70.0% |
+|    Epoch | Training loss | Validation loss | Training accuracy | Accuracy | Macro F1 |
+| -------: | ------------: | --------------: | ----------------: | -------: | -------: |
+|        1 |         1.000 |           0.900 |             55.0% |    60.0% |    50.0% |
+|        2 |         0.800 |           0.700 |             66.0% |    70.0% |    65.0% |
+| 3 (best) |         0.500 |           0.800 |             78.0% |    75.0% |    70.0% |
+
+Training accuracy is a running one<...>. Accuracy and macro F1 are of the validation split.
 
 </details>
 
@@ -357,9 +288,11 @@ Validation loss has risen since epoch 2 while training loss kept falling (valida
 
 ## Reproduction
 
-Save the recipe below as `recipe.yaml`, put the path of your copy of the data into `data.source`, and run:
+Install fer_hf 0.1.0 from a copy of its source, save the recipe below as `recipe.yaml`, \
+put paths of your own into `data.source`, and run:
 
 ```bash
+pip install '.[onnx]'
 fer-hf train recipe.yaml
 ```
 
@@ -402,11 +335,24 @@ augment:
 | python     | 3.11.7       |
 | platform   | Linux        |
 | git commit | not recorded |
+| fer_hf     | 0.1.0        |
 | torch      | 2.15.0       |
 
 </details>
 
 Every figure of this card comes from the run's `metrics.json`, <...>
+
+## Citation
+
+```bibtex
+@misc{tiny_fer2026,
+  title = "{tiny\\_fer}",
+  author = "{someone}",
+  year = 2026,
+  note = "Facial expression classifier, made with fer\\_hf 0.1.0",
+  url = "https://huggingface.co/PATH/TO/MODEL",
+}
+```
 """
 
 
@@ -466,12 +412,12 @@ def test_the_test_split_of_the_training_data_comes_first(metrics):
     }
     text = card_of(metrics)
     assert "**Accuracy on the test split of FER2013: 75.0%" in text
-    assert re.search(r"\| ck test +\| PyTorch +\| 93.3%", text)
+    assert re.search(r"\| ck test +\| +15 \| PyTorch +\| 93.3%", text)
     del metrics["evaluations"]["fer2013-test"]
     metrics["evaluations"].pop("fer2013-validation")
-    text = card_of(metrics)  # now the classes of the headline are those of the other dataset
+    text = card_of(metrics)  # now the classes of the headline are those of the other dataset, not the model's
     assert "**Accuracy on the test split of ck: 93.3%" in text
-    assert "which of 2 facial expressions" in text
+    assert "which of 3 facial expressions" in text
 
 
 def test_other_data_of_the_same_name_are_marked_and_never_the_headline(metrics):
@@ -493,7 +439,7 @@ def test_augmented_figures_are_labelled_and_never_the_main_ones(metrics):
     metrics["evaluations"] = {"fer2013-test-flip": flip, "fer2013-v": crops, **metrics["evaluations"]}
     text = card_of(metrics)
     rows = [
-        [cell.strip() for cell in line.split("|")[2:4]] for line in text.splitlines() if line.startswith("| FER2013")
+        [cell.strip() for cell in line.split("|")[3:5]] for line in text.splitlines() if line.startswith("| FER2013")
     ]
     assert [row[0] for row in rows] == [
         *("PyTorch", "PyTorch + flip"),
@@ -575,6 +521,96 @@ def test_hostile_names_break_neither_metadata_nor_tables_nor_lists(tmp_path, met
     for rows in map(str.splitlines, re.findall(r"(?:^\|.*\n)+", body, flags=re.MULTILINE)):
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1, rows
     assert len(re.findall("(?m)^```", body)) % 2 == 0
+
+
+STAGES = [
+    {"trainable": "head", "num_train_epochs": 1.0, "learning_rate": 0.01, "lr_scheduler_type": "constant"},
+    {"trainable": ["blocks.6"], "num_train_epochs": 2.0, "learning_rate": 0.001, "lr_scheduler_type": None},
+]
+
+
+def test_stages_take_the_place_of_the_settings_that_they_replace(metrics):
+    metrics["recipe"]["train"] |= {"num_train_epochs": 10, "stages": STAGES}
+    metrics["training"]["stages"] = [
+        {"trainable": "head", "parameters": 1800, "epochs": 1.0, "steps": 400, "learning_rate": 0.01},
+        {"trainable": ["blocks.6"], "parameters": 90000, "epochs": 2.0, "steps": 800, "learning_rate": 0.001},
+    ]
+    text = card_of(metrics)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    assert ["1", "head", "1,800", "1", "400", "0.01", "constant"] in rows
+    assert ["2", "head + blocks.6", "90,000", "2", "800", "0.001", "as below"] in rows
+    assert [row[:2] for row in rows if row[0] in ("1", "2", "3 (best)") and len(row) == 7 and "%" in row[-1]] == [
+        *(["1", "1"], ["2", "2"], ["3 (best)", "2"]),
+    ]
+    assert "3 epochs in 2 stages, 1,200 optimiser steps" in text
+    settings = text.split("### Hyper-parameters")[1].split("## Reproduction")[0]
+    assert not re.search("num_train_epochs|learning_rate|train.stages", settings)
+
+
+@pytest.mark.parametrize(
+    ("section", "settings", "shown", "not_shown"),
+    [
+        ("train", {"optim": "sgd", "momentum": 0.9}, "train.momentum", "train.stages"),
+        ("train", {"momentum": 0.9, "progressive_sizes": []}, "train.seed", "train.momentum|progressive"),
+        ("train", {"max_steps": 7}, "train.max_steps", "train.num_train_epochs"),
+        ("train", {"warmup_ratio": 0.1, "warmup_steps": 5}, "train.warmup_steps", "train.warmup_ratio"),
+        ("train", {"sam_rho": 0.0, "sam_adaptive": False}, "train.sam_rho", "sam_adaptive"),
+        ("loss", {"temperature": 4.0, "teacher": None}, "loss.label_smoothing", "loss.temperature"),
+        ("loss", {"temperature": 4.0, "teacher": "big"}, "loss.temperature", "effective_number"),
+        ("augment", {"enabled": False, "rotation": 10.0, "mixup": 0.2}, "augment.mixup", "augment.rotation|crop_scale"),
+        ("model", {"weights": "vgg.pt", "pretrained": True}, "model.weights", "model.pretrained"),
+    ],
+)
+def test_settings_without_effect_are_no_hyper_parameters(metrics, section, settings, shown, not_shown):
+    metrics["recipe"][section] |= settings
+    text = card_of(metrics).split("### Hyper-parameters")[1].split("## Reproduction")[0]
+    assert f"`{shown}`" in text
+    assert not re.search(not_shown, text)
+
+
+def test_a_model_with_code_of_its_own_says_how_it_is_loaded(metrics):
+    load = 'pipeline("image-classification", model="PATH/TO/MODEL"'
+    assert f"{load})" in card_of(metrics)
+    for changed in (metrics["model"] | {"attention": True}, metrics["model"]):
+        metrics |= {
+            "model": changed,
+            "recipe": metrics["recipe"] | {"model": {"attention": "attention" not in changed}},
+        }
+        text = card_of(metrics)  # by its record, or by its recipe as files of earlier versions have it
+        assert f"{load}, trust_remote_code=True)" in text
+        assert "read it first" in text
+        assert "| resnet10t with squeeze-excite and CBAM |" in text
+
+
+def test_only_what_was_a_path_is_left_to_fill_in(metrics):
+    metrics["recipe"] |= {"data": {"source": "toy"}, "loss": {"teacher": "someone/big"}}
+    assert "as `recipe.yaml`, and run:" in card_of(metrics)
+    metrics["recipe"]["model"]["weights"] = "vgg.pt"
+    metrics["recipe"]["loss"]["teacher"] = "20260131-175900"
+    metrics["model"]["parent"] = "mine/1"
+    assert "put paths of your own into `model.name`, `model.weights`, `loss.teacher`, and run:" in card_of(metrics)
+
+
+def test_singular_and_what_is_missing(metrics):
+    metrics["training"] |= {"epochs": 1, "steps": 1, "effective_batch_size": 1, "seconds": 0.3, "best": None}
+    metrics["training"] |= {"seed": None, "history": metrics["training"]["history"][:1]}
+    metrics["data"]["splits"] = {"train": {"images": 1, "per_class": {"angry": 1, "happy": 0, "sad": 0}}}
+    one = evaluation("train", "pytorch", [[1, 0, 0], [0, 0, 0], [0, 0, 0]])
+    one |= {"reliability": [{"confidence": 0.9, "accuracy": 1, "count": 1}]}
+    metrics["evaluations"] = {"x": one}
+    metrics["export"]["int8"] |= {"megabytes": 0.04, "calibration_images": 1}
+    text = card_of(metrics)
+    for part in (
+        "on 1 image.",
+        "The model has no figures on a test split. These are the images that it has learnt from.",
+        "1 epoch, 1 optimiser step of 1 image, in less than a second",
+        "0.04 MB, static quantisation with minmax calibration on 1 training image.",
+        "No images, so nothing is known of how well these are recognised: happy, sad.",
+        "Accuracy is about that of always answering “angry”",
+    ):
+        assert part in text, part
+    assert re.search(r"\| Seed +\| not recorded", text)
+    assert not re.search(r"\b(None|nan|1 images|1 epochs|1 steps)\b", text)
 
 
 def test_a_jump_in_the_curves_is_explained(tmp_path, metrics):

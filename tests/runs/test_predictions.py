@@ -30,7 +30,9 @@ def test_predictions_come_back_with_names_and_attributes(tmp_path, dataset):
     np.testing.assert_array_equal(read.logits, LOGITS)
     np.testing.assert_allclose(read.probabilities, softmax(LOGITS, axis=1))
     assert read.predicted.tolist() == [0, 1]
-    assert figures_of(file) == classification_metrics(LOGITS, np.array([0, 2]), NAMES)
+    figures = figures_of(file)
+    assert figures.pop("attributes") == {"gender": 1}  # known of one of the two
+    assert figures == classification_metrics(LOGITS, np.array([0, 2]), NAMES)
     assert [path.name for path in file.parent.iterdir()] == ["toy-test.parquet"]
 
 

@@ -271,14 +271,16 @@ def test_balanced_class_weights_are_scikit_learns(splits):
     assert class_weights(recipe().loss, train) is None
 
 
-def test_history_averages_the_losses_of_an_epoch_over_its_steps():
+def test_history_averages_losses_over_steps_and_accuracy_over_images():
     log = [
-        {"loss": 2.0, "learning_rate": 0.1, "step": 3},
-        {"loss": 1.0, "learning_rate": 0.2, "step": 4},
+        {"loss": 2.0, "learning_rate": 0.1, "step": 3, "accuracy": 0.5, "images": 24},
+        {"loss": 1.0, "learning_rate": 0.2, "step": 4, "accuracy": 1.0, "images": 6},
         {"eval_loss": 0.5, "eval_accuracy": 0.6, "eval_macro_f1": 0.7, "epoch": 1.0, "step": 4},
     ]
     assert history(log)[0].train_loss == pytest.approx((2.0 * 3 + 1.0) / 4)
     assert history(log)[0].learning_rate == 0.2
+    assert history(log)[0].train_accuracy == pytest.approx(18 / 30)
+    assert history([{"loss": 2.0, "learning_rate": 0.1, "step": 3}, log[2]])[0].train_accuracy is None
 
 
 def test_every_field_of_training_arguments_passes_through(tmp_path):

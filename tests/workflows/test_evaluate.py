@@ -1,4 +1,4 @@
-"""Evaluation on several processes."""
+"""Evaluation of several files, and on several processes."""
 
 import os
 import subprocess
@@ -9,10 +9,26 @@ import numpy as np
 import pytest
 from face_folder import write_faces
 
-from fer_hf.data import load_faces
+from fer_hf.data import Faces, load_faces
 from fer_hf.models.classifier import load_classifier
 from fer_hf.runs.folder import Run
 from fer_hf.runs.predictions import read_predictions
+from fer_hf.workflows.evaluate import EvaluationOptions, evaluate_on
+
+
+def test_a_split_is_hashed_and_gathered_once_for_all_that_is_evaluated_on_it(tiny_model, tmp_path, monkeypatch):
+    write_faces(tmp_path / "faces", train=1, validation=1, test=1)
+    faces, asked = load_faces(f"folder:{tmp_path / 'faces'}"), []
+    for name in ("content", "pixels"):
+        method = getattr(Faces, name)
+        monkeypatch.setattr(Faces, name, lambda self, split, m=method: asked.append(m.__name__) or m(self, split))
+    classifiers = [load_classifier(tiny_model), load_classifier(tiny_model)]
+    found = evaluate_on(
+        faces, "test", classifiers, Run(tmp_path / "run"), EvaluationOptions(["none", "flip"], alone=True)
+    )
+    assert sorted(asked) == ["content", "pixels"]
+    assert [e.tta for e in found] == ["none", "flip", "none", "flip"]
+    assert found[0] == found[2] != found[1]
 
 
 def test_two_processes_evaluate_as_one(tiny_model, tmp_path):

@@ -53,8 +53,8 @@ def evaluated(tmp_path, faces) -> Run:
     loaded = load_model("test_resnet", faces.label_names, pretrained=False, image_size=32)
     save_model(loaded.model, loaded.processor, run.model)
     classifier = load_classifier(run.model)
-    for split, tta in (("validation", "none"), ("test", "none"), ("test", "flip")):
-        evaluate_on(faces, split, classifier, run, EvaluationOptions(tta))
+    for split, ttas in (("validation", ["none"]), ("test", ["none", "flip"])):
+        evaluate_on(faces, split, [classifier], run, EvaluationOptions(ttas))
     best = Best("macro_f1", 0.5, epoch=1, step=12)
     run.update(training=Training(best=best, events="tensorboard/test_resnet/head"))
     return run
