@@ -26,7 +26,8 @@ def print_results(run: Any, evaluations: Iterable[Any] | None = None) -> None:
     """Print the figures of a run, all of them or only these, as a table, and where the run's files are."""
     evaluations = list(run.metrics.evaluations.values() if evaluations is None else evaluations)
     table = Table(Column("split", no_wrap=True), Column("format", no_wrap=True))
-    for heading in ("accuracy [95 %]", "macro F1", "top 2", "ECE"):
+    ks = sorted({k for e in evaluations for k in e.top_k})
+    for heading in ("accuracy [95 %]", "macro F1", *(f"top {k}" for k in ks), "ECE"):
         table.add_column(heading, justify="right", no_wrap=True)
     for e in evaluations:
         low, high = e.accuracy_ci
@@ -35,7 +36,7 @@ def print_results(run: Any, evaluations: Iterable[Any] | None = None) -> None:
             e.format if e.tta == "none" else f"{e.format} + {e.tta}",
             f"{e.accuracy:.1%} [{low * 100:.1f}, {high * 100:.1f}]",
             f"{e.macro_f1:.1%}",
-            f"{e.top_2_accuracy:.1%}",
+            *(f"{e.top_k[k]:.1%}" if k in e.top_k else "–" for k in ks),
             f"{e.expected_calibration_error:.1%}",
         )
     output.print("\n".join(sorted({f"{e.dataset} {e.split}: {e.images:,} images" for e in evaluations})))

@@ -243,6 +243,9 @@ class Evaluate(Section):
     tta: Literal["none", "flip", "ten_crop"] = "none"
     """Evaluate once more with test-time augmentation: mean probabilities of an image and its mirror image, or of ten
     crops. The figures without it stay the main ones."""
+    top_k: list[Annotated[int, Field(ge=1)]] = []
+    """Report also for how many images the true class is among the k most probable, for these k beside 2, such as
+    [1, 3]. `fer-hf evaluate RUN` reads it from the run's recipe.yaml, so it may be changed there after training."""
 
 
 class Export(Section):

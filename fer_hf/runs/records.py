@@ -44,7 +44,8 @@ class Evaluation:
 
     `predictions` is the file they are computed from, relative to the run folder. `content` is a hash of the images and
     labels, and `own` says whether they are the run's own data; both are None in files of earlier versions. Intervals
-    are 95 % bootstrap intervals; `log_loss` is in nats; a row of `confusion_matrix` is a true class.
+    are 95 % bootstrap intervals; `log_loss` is in nats; a row of `confusion_matrix` is a true class; `top_k_accuracy`
+    has what the recipe asks for beside `top_2_accuracy`.
     """
 
     dataset: str
@@ -73,6 +74,12 @@ class Evaluation:
     reliability: Sequence[ReliabilityBin] = ()
     content: str | None = None
     own: bool | None = None
+    top_k_accuracy: Mapping[int, float] | None = None
+
+    @property
+    def top_k(self) -> dict[int, float]:
+        """Every top-k accuracy there is, by k."""
+        return dict(sorted({2: self.top_2_accuracy, **(self.top_k_accuracy or {})}.items()))
 
     @property
     def plain(self) -> bool:

@@ -125,9 +125,10 @@ def evaluate_on(
         own=options.own or same,
     )
     file = run.predictions / f"{run.evaluation_key(faces.file_name, evaluation)}.parquet"
+    top_k = load_recipe(run.recipe_file).evaluate.top_k if run.exists() else []
     if accelerator is None or accelerator.is_main_process:
         write_predictions(file, dataset, logits)
-        run.record(faces.file_name, replace(evaluation, **figures_of(file)))
+        run.record(faces.file_name, replace(evaluation, **figures_of(file, top_k)))
     if accelerator:
         accelerator.wait_for_everyone()
     return run.metrics.evaluations[file.stem]
