@@ -107,6 +107,24 @@ def expected_calibration_error(rows: Sequence[Mapping[str, float]]) -> float:
     return sum(row["count"] * abs(row["confidence"] - row["accuracy"]) for row in rows) / total
 
 
+def f1_of(confusion: Array) -> Array:
+    """F1 of each class of confusion matrices.
+
+    Args:
+        confusion: counts `(..., C, C)`; a row is a true class, a column a predicted one.
+
+    Returns:
+        2 TP / (true + predicted) `(..., C)`; 0 for a class that is neither among the true nor the predicted ones.
+
+    Example:
+        >>> f1_of(np.array([[1, 1, 0], [0, 2, 0], [0, 0, 0]])).round(4).tolist()
+        [0.6667, 0.8, 0.0]
+    """
+    both = confusion.sum(axis=-1) + confusion.sum(axis=-2)
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return np.divide(2 * hits, both, out=np.zeros(both.shape), where=both > 0)
+
+
 def macro_f1_of(confusion: Array) -> Array:
     """Macro F1 of confusion matrices.
 
@@ -114,17 +132,14 @@ def macro_f1_of(confusion: Array) -> Array:
         confusion: counts `(..., C, C)`; a row is a true class, a column a predicted one.
 
     Returns:
-        The mean F1 `(...)` of the classes that are among the true or the predicted ones. F1 is
-        2 TP / (true + predicted), so it is 0 / 0 for the others, and they do not count.
+        The mean F1 `(...)` of the classes that are among the true or the predicted ones.
 
     Example:
         >>> float(macro_f1_of(np.array([[1, 1, 0], [0, 2, 0], [0, 0, 0]])).round(4))
         0.7333
     """
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     both = confusion.sum(axis=-1) + confusion.sum(axis=-2)
-    f1 = np.divide(2 * hits, both, out=np.zeros(both.shape), where=both > 0)
-    return f1.sum(axis=-1) / np.maximum((both > 0).sum(axis=-1), 1)
+    return f1_of(confusion).sum(axis=-1) / np.maximum((both > 0).sum(axis=-1), 1)
 
 
 def bootstrap_intervals(confusion: Array, resamples: int = 2000, seed: int = 0) -> dict[str, list[float]]:

@@ -1,8 +1,10 @@
 """Tables that several commands print."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Column, Table
 
 from fer_hf.console import output
@@ -42,6 +44,16 @@ def print_results(run: Any, evaluations: Iterable[Any] | None = None) -> None:
     output.print("\n".join(sorted({f"{e.dataset} {e.split}: {e.images:,} images" for e in evaluations})))
     output.print(table)
     print_places({"metrics": run.metrics_file, "model": run.model, "card": run.card})
+
+
+def print_plain_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print names, which are folded where it is narrow, and columns of figures; a pipe counts as 100 columns."""
+    table = Table(Column(header[0], overflow="fold"), box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in header[1:]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=max(output.width, 100), markup=False, emoji=False).print(table)
 
 
 def print_places(places: Mapping[str, Any]) -> None:
