@@ -143,7 +143,7 @@ class Run:
             if (evaluation.split, evaluation.format, evaluation.tta) == (split, format, tta) and self.owns(evaluation):
                 return evaluation
         command = self.evaluate_command(Evaluation("", split, format, tta, own=True))
-        raise UserError(f"{self.path} has no such figures on its {split} split: {command}")
+        raise UserError(f"{self.path} has no figures on its {split} split: {command}")
 
     def evaluate_command(self, evaluation: Evaluation) -> str:
         """The command that makes the figures and predictions of an evaluation."""
