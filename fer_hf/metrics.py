@@ -107,6 +107,24 @@ def expected_calibration_error(rows: Sequence[Mapping[str, float]]) -> float:
     return sum(row["count"] * abs(row["confidence"] - row["accuracy"]) for row in rows) / total
 
 
+def f1_of(confusion: Array) -> Array:
+    """F1 of each class of confusion matrices.
+
+    Args:
+        confusion: counts `(..., C, C)`; a row is a true class, a column a predicted one.
+
+    Returns:
+        2 TP / (true + predicted) `(..., C)`; 0 for a class that is neither among the true nor the predicted ones.
+
+    Example:
+        >>> f1_of(np.array([[1, 1, 0], [0, 2, 0], [0, 0, 0]])).round(4).tolist()
+        [0.6667, 0.8, 0.0]
+    """
+    both = confusion.sum(axis=-1) + confusion.sum(axis=-2)
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return np.divide(2 * hits, both, out=np.zeros(both.shape), where=both > 0)
+
+
 def macro_f1_of(confusion: Array) -> Array:
     """Macro F1 of confusion matrices.
 
@@ -114,17 +132,14 @@ def macro_f1_of(confusion: Array) -> Array:
         confusion: counts `(..., C, C)`; a row is a true class, a column a predicted one.
 
     Returns:
-        The mean F1 `(...)` of the classes that are among the true or the predicted ones. F1 is
-        2 TP / (true + predicted), so it is 0 / 0 for the others, and they do not count.
+        The mean F1 `(...)` of the classes that are among the true or the predicted ones.
 
     Example:
         >>> float(macro_f1_of(np.array([[1, 1, 0], [0, 2, 0], [0, 0, 0]])).round(4))
         0.7333
     """
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     both = confusion.sum(axis=-1) + confusion.sum(axis=-2)
-    f1 = np.divide(2 * hits, both, out=np.zeros(both.shape), where=both > 0)
-    return f1.sum(axis=-1) / np.maximum((both > 0).sum(axis=-1), 1)
+    return f1_of(confusion).sum(axis=-1) / np.maximum((both > 0).sum(axis=-1), 1)
 
 
 def bootstrap_intervals(confusion: Array, resamples: int = 2000, seed: int = 0) -> dict[str, list[float]]:
@@ -152,7 +167,32 @@ def bootstrap_intervals(confusion: Array, resamples: int = 2000, seed: int = 0) 
     return {name: [float(q) for q in np.quantile(values, [0.025, 0.975])] for name, values in samples.items()}
 
 
-def classification_metrics(logits: Array, references: Array, label_names: Sequence[str]) -> dict[str, Any]:
+def top_k_accuracy(logits: Array, references: Array, k: int) -> float:
+    """The share of images whose true class is among the `k` most probable; ties go to the lower id.
+
+    Args:
+        logits: `(N, C)`, or probabilities.
+        references: `(N,)` true class ids.
+        k: from 1, which gives the accuracy, to C, which gives 1.
+
+    Raises:
+        ValueError: there are fewer than `k` classes.
+
+    Example:
+        >>> [top_k_accuracy(np.array([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]]), np.array([1, 2]), k) for k in (1, 2)]
+        [0.5, 1.0]
+    """
+    if not 1 <= k <= logits.shape[1]:
+        raise ValueError(f"k={k} of top-k is not in 1 ... {logits.shape[1]}, the number of classes")
+    own = logits[np.arange(len(logits)), references][:, None]
+    before = np.arange(logits.shape[1]) < np.asarray(references)[:, None]
+    rank = ((logits > own) | ((logits == own) & before)).sum(axis=1)
+    return float((rank < k).mean())
+
+
+def classification_metrics(
+    logits: Array, references: Array, label_names: Sequence[str], top_k: Sequence[int] = ()
+) -> dict[str, Any]:
     """All figures of one evaluation, under the names that `runs.records.Evaluation` has for them.
 
     Ties in the logits go to the lower id. Classes that are neither among the references nor predicted do not count in
@@ -162,13 +202,14 @@ def classification_metrics(logits: Array, references: Array, label_names: Sequen
         logits: `(N, C)`, before the softmax.
         references: `(N,)` true class ids.
         label_names: the C names, in the order of the logits.
+        top_k: the numbers of classes for `top_k_accuracy`, which is there where some are given.
 
     Returns:
         Plain numbers: shares in [0, 1], `log_loss` in nats, and `[low, high]` of the 95 % bootstrap intervals;
         `per_class` scores by name; `confusion_matrix` counts, a row for each true class; the bins of `reliability`.
 
     Raises:
-        ValueError: the input is empty, or its shapes do not fit one another.
+        ValueError: the input is empty, its shapes do not fit one another, or there are fewer classes than a `top_k`.
 
     Example:
         >>> figures = classification_metrics(np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([0, 0]), ("happy", "sad"))
@@ -183,7 +224,6 @@ def classification_metrics(logits: Array, references: Array, label_names: Sequen
     confusion = confusion_matrix(references, predictions, labels=ids)
     by_class = precision_recall_fscore_support(references, predictions, labels=ids, zero_division=0)
     recall, support = by_class[1], by_class[3]
-    second_best = np.sort(logits, axis=1)[:, -2:].min(axis=1)
     bins = reliability(np.exp(log_probabilities), references)
     return {
         "images": len(references),
@@ -191,7 +231,7 @@ def classification_metrics(logits: Array, references: Array, label_names: Sequen
         "balanced_accuracy": float(recall[support > 0].mean()),
         **_averages("macro", references, predictions, ids[(confusion.sum(axis=0) + confusion.sum(axis=1)) > 0]),
         **_averages("weighted", references, predictions, ids),
-        "top_2_accuracy": float((logits[rows, references] >= second_best).mean()),
+        "top_2_accuracy": top_k_accuracy(logits, references, min(2, len(label_names))),
         "expected_calibration_error": expected_calibration_error(bins),
         "log_loss": float(-log_probabilities[rows, references].mean()),
         **bootstrap_intervals(confusion),
@@ -201,6 +241,7 @@ def classification_metrics(logits: Array, references: Array, label_names: Sequen
         },
         "confusion_matrix": confusion.tolist(),
         "reliability": bins,
+        **({"top_k_accuracy": {k: top_k_accuracy(logits, references, k) for k in sorted({*top_k})}} if top_k else {}),
     }
 
 
@@ -218,8 +259,8 @@ class ExpressionMetric(evaluate.Metric):
     1.0
     """
 
-    def __init__(self, label_names: Sequence[str], **kwargs: Any):
-        self.label_names = tuple(label_names)
+    def __init__(self, label_names: Sequence[str], top_k: Sequence[int] = (), **kwargs: Any):
+        self.label_names, self.top_k = tuple(label_names), top_k
         super().__init__(keep_in_memory=True, **kwargs)
 
     def _info(self) -> evaluate.MetricInfo:
@@ -229,4 +270,4 @@ class ExpressionMetric(evaluate.Metric):
         return evaluate.MetricInfo(about, "", datasets.Features(predictions=logits, references=label), inputs)
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, Any]:
-        return classification_metrics(np.asarray(predictions), np.asarray(references), self.label_names)
+        return classification_metrics(np.asarray(predictions), np.asarray(references), self.label_names, self.top_k)

@@ -18,7 +18,8 @@ import fer_hf
 
 HEAVY = ("accelerate", "datasets", "matplotlib", "pandas", "pyarrow", "sklearn", "timm", "torch", "transformers")
 SIGNATURES = {
-    "compare_runs": "(folders, split='test', metric='accuracy', output=None)",
+    "compare_runs": "(folders, split='test', metric='accuracy', output=None, *, dataset=None, format='pytorch', "
+    "baseline=None, x='latency')",
     "evaluate": "(model, data=None, split='test', format='pytorch', tta='none', batch_size=128, output=None)",
     "export": "(run, int8=False)",
     "load_classifier": "(source, format='pytorch', device=None)",

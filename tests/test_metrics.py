@@ -5,7 +5,7 @@ from scipy.special import softmax
 from sklearn import metrics as sk
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
-from fer_hf.metrics import bootstrap_intervals, class_balance, classification_metrics, macro_f1_of
+from fer_hf.metrics import bootstrap_intervals, class_balance, classification_metrics, macro_f1_of, top_k_accuracy
 
 LABELS = ("angry", "fear", "happy", "sad")
 
@@ -47,6 +47,25 @@ def test_against_torchmetrics(sample):
     top2 = multiclass_accuracy(probabilities, targets, num_classes=4, top_k=2, average="micro")
     assert ours["top_2_accuracy"] == pytest.approx(float(top2))
     assert sum(row["count"] for row in ours["reliability"]) == 500
+
+
+def test_top_k_against_scikit_learn_and_torchmetrics_and_by_hand_where_classes_tie(sample):
+    logits, references = sample
+    ours = classification_metrics(logits, references, LABELS, top_k=[3, 1])
+    assert list(ours["top_k_accuracy"]) == [1, 3]
+    assert ours["top_k_accuracy"][1] == ours["accuracy"]
+    for k in (1, 2, 3):
+        value = top_k_accuracy(logits, references, k)
+        assert value == pytest.approx(sk.top_k_accuracy_score(references, logits, k=k))
+        torch_value = multiclass_accuracy(
+            torch.tensor(logits), torch.tensor(references), num_classes=4, top_k=k, average="micro"
+        )
+        assert value == pytest.approx(float(torch_value))
+    tied = np.zeros((4, 4))  # as of a saturated INT8 model: the lower id comes first
+    assert [top_k_accuracy(tied, np.arange(4), k) for k in (1, 2, 3, 4)] == [0.25, 0.5, 0.75, 1.0]
+    for k in (0, 5):
+        with pytest.raises(ValueError, match=rf"k={k} of top-k is not in 1 ... 4, the number of classes"):
+            classification_metrics(logits, references, LABELS, top_k=[2, k])
 
 
 def test_intervals_agree_with_a_plain_bootstrap(sample):

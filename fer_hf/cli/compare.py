@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from fer_hf.cli.evaluate import Split
+from fer_hf.cli.evaluate import Format, Split
 
 Metric = Literal["accuracy", "balanced_accuracy", "macro_f1"]
 
@@ -14,6 +14,20 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or folders of runs.")],
     split: Annotated[Split, typer.Option(help="Which split.")] = "test",
     metric: Annotated[Metric, typer.Option(help="What the runs are ranked by.")] = "accuracy",
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Name of the data, or the beginning of their hash. Default: their own, or what all share."),
+    ] = None,
+    format: Annotated[Format, typer.Option(help="Which file of the models.")] = "pytorch",
+    baseline: Annotated[Path | None, typer.Option(help="A run to hold the others against, class by class.")] = None,
+    x: Annotated[
+        str,
+        typer.Option(
+            "--x",
+            help="Horizontal axis of the figure: latency, images (of training), minutes, memory, parameters, size, or "
+            "a key of the recipe such as data.fraction.",
+        ),
+    ] = "latency",
     output: Annotated[
         Path | None, typer.Option(help="Folder of the results. Default: the folder of runs, or runs/compare.")
     ] = None,
@@ -22,23 +36,18 @@ def compare(
 
     Runs that differ in train.seed only are seeds of one configuration. Writes compare.csv, compare.md and compare.png.
 
-    Example: [bold]fer-hf compare runs/phase1 --metric macro_f1[/bold]
+    Example: [bold]fer-hf compare runs/phase1 --metric macro_f1 --baseline runs/phase1/resnet18[/bold]
     """
-    from rich.console import Console
-    from rich.table import Column, Table
-
+    from fer_hf.cli.tables import print_plain_table
     from fer_hf.console import output as out
-    from fer_hf.workflows.compare import cells, compare_runs, heading
+    from fer_hf.workflows.compare import cells, change_cells, compare_runs, heading
 
-    comparison = compare_runs(runs, split, metric, output)
-    (first, *others), rows = cells(comparison)
-    table = Table(Column(first, overflow="fold"))
-    for name in others:
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
+    comparison = compare_runs(runs, split, metric, output, dataset=dataset, format=format, baseline=baseline, x=x)
     out.print(heading(comparison))
-    # Into a narrow terminal or a pipe too, it goes unabridged.
-    Console(width=max(out.width, 120), markup=False, emoji=False).print(table)
+    print_plain_table(*cells(comparison))
     out.print(comparison.verdict)
-    out.print(f"table and figure: {comparison.folder}/compare.csv, compare.md, compare.png", soft_wrap=True)
+    if comparison.changes:
+        about, header, rows = change_cells(comparison)
+        out.print(f"\n{about}")
+        print_plain_table(header, rows)
+    out.print(f"tables and figure: {comparison.folder}/compare.csv, compare.md, compare.png", soft_wrap=True)

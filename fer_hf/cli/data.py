@@ -95,7 +95,7 @@ def save(
 @app.command()
 def push(
     folder: Annotated[Path, typer.Argument(help="A folder that `fer-hf data save` wrote.")],
-    repo_id: Annotated[str, typer.Option(help="someone/name")],
+    repo_id: Annotated[str, typer.Option(help="Where to: someone/name.")],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, send nothing.")] = False,
 ) -> None:

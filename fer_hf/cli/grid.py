@@ -19,14 +19,16 @@ def _names(text: str) -> list[str]:
 @app.command()
 def prompts(
     output: Annotated[Path, typer.Option(help="The JSONL file.")],
-    emotions: Annotated[str | None, typer.Option(help="Joined by commas. Default: all eight.")] = None,
-    genders: Annotated[str, typer.Option(help="Of female, male.")] = "female,male",
-    ages: Annotated[str, typer.Option(help="Of 4-19, 20-39, 40-69, 70+.")] = "20-39",
-    intensities: Annotated[str, typer.Option(help="Of mild, strong, extreme.")] = "extreme",
-    per_kind: Annotated[int, typer.Option(min=1, help="Pictures of each kind.")] = 1,
+    emotions: Annotated[
+        str | None, typer.Option(help="Joined by commas, such as happy,sad. Default: all eight.")
+    ] = None,
+    genders: Annotated[str, typer.Option(help="female, male or both, joined by a comma.")] = "female,male",
+    ages: Annotated[str, typer.Option(help="Some of 4-19, 20-39, 40-69, 70+, joined by commas.")] = "20-39",
+    intensities: Annotated[str, typer.Option(help="Some of mild, strong, extreme, joined by commas.")] = "extreme",
+    per_kind: Annotated[int, typer.Option(min=1, help="Pictures of each emotion, gender, age and intensity.")] = 1,
     rows: Annotated[int, typer.Option(min=2, max=8, help="Rows of faces to ask for.")] = 6,
     columns: Annotated[int, typer.Option(min=2, max=8, help="Columns of faces to ask for.")] = 6,
-    seed: Annotated[int, typer.Option(help="Of the pictures' seeds.")] = 0,
+    seed: Annotated[int, typer.Option(help="From which each picture gets a seed of its own.")] = 0,
 ) -> None:
     """Write a prompt for every emotion, gender, age range and intensity.
 
@@ -74,7 +76,7 @@ def slice_(
     pictures: Annotated[Path, typer.Argument(help="A folder of pictures, such as `generate` makes.")],
     output: Annotated[Path, typer.Option(help="A new folder.")],
     emotion: Annotated[
-        str | None, typer.Option(help="Of all pictures. Default: as images.jsonl says, or their folders.")
+        str | None, typer.Option(help="The emotion of all pictures. Default: what images.jsonl or their folders say.")
     ] = None,
     detector: Annotated[DetectorName, typer.Option(help="Which detector has to find one face.")] = "auto",
     min_sharpness: Annotated[float, typer.Option(min=0, help="Least sharpness.")] = 25,

@@ -11,12 +11,12 @@ def label_errors(
     run: Annotated[str, typer.Argument(help="A run folder.")],
     split: Annotated[Split, typer.Option(help="Which split of the run's own data.")] = "validation",
     folds: Annotated[
-        int, typer.Option(min=2, max=20, help="For --split train: how many models are trained, each without a part.")
+        int, typer.Option(min=2, max=20, help="For --split train: into how many parts it is divided.")
     ] = 5,
 ) -> None:
     """Rank images whose label is likely wrong (confident learning), and draw them on a contact sheet.
 
-    For the train split, the run's recipe is trained anew on each part's complement; stopped, it goes on where it was.
+    For the train split, new models are trained, each without the images that it then judges; stopped, it goes on.
 
     Example: [bold]fer-hf data label-errors runs/quickstart/20260131-175900[/bold]
     """

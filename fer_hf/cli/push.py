@@ -11,7 +11,7 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the files and their sizes, send nothing.")] = False,
 ) -> None:
-    """Publish a run. Needs a token with write access: log in with `hf auth login`, or set HF_TOKEN.
+    """Publish a run on the Hub. Needs a token with write access: log in with `hf auth login`, or set HF_TOKEN.
 
     Example: [bold]fer-hf push runs/quickstart/20260131-175900 --repo-id someone/faces --dry-run[/bold]
     """

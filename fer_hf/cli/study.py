@@ -10,13 +10,15 @@ import typer
 def study(
     study: Annotated[str, typer.Argument(help="A study file, or the name of a shipped study.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]...", help="For all runs.")
+        list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]...", help="Changes to the recipe of all runs.")
     ] = None,
     entry: Annotated[str | None, typer.Option(help="Run the entry of this name or number alone, right here.")] = None,
     show: Annotated[bool, typer.Option("--list", help="Print the entries with number and state.")] = False,
     slurm: Annotated[bool, typer.Option("--slurm", help="Submit a job array instead, one task per entry.")] = False,
-    slurm_options: Annotated[str, typer.Option(help="For sbatch: '--partition=gpu --gres=gpu:1 --time=2:00:00'.")] = "",
-    output: Annotated[Path | None, typer.Option(help="Folder of its runs. [default: runs/<study>]")] = None,
+    slurm_options: Annotated[
+        str, typer.Option(help="Passed on to sbatch, such as '--partition=gpu --gres=gpu:1 --time=2:00:00'.")
+    ] = "",
+    output: Annotated[Path | None, typer.Option(help="Folder of its runs. Default: runs/<study>.")] = None,
 ) -> None:
     """Run a study: finished entries are skipped, unfinished ones go on, and a failed one does not stop the others.
 

@@ -1,8 +1,10 @@
 """Tables that several commands print."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Column, Table
 
 from fer_hf.console import output
@@ -27,7 +29,8 @@ def print_results(run: Any, evaluations: Iterable[Any] | None = None) -> None:
     """Print the figures of a run, all of them or only these, as a table, and where the run's files are."""
     evaluations = list(run.metrics.evaluations.values() if evaluations is None else evaluations)
     table = Table(Column("split", no_wrap=True), Column("format", no_wrap=True))
-    for heading in ("accuracy [95 %]", "macro F1", "top 2", "ECE"):
+    ks = sorted({k for e in evaluations for k in e.top_k})
+    for heading in ("accuracy [95 %]", "macro F1", *(f"top {k}" for k in ks), "ECE"):
         table.add_column(heading, justify="right", no_wrap=True)
     for e in evaluations:
         low, high = e.accuracy_ci
@@ -36,7 +39,7 @@ def print_results(run: Any, evaluations: Iterable[Any] | None = None) -> None:
             e.format if e.tta == "none" else f"{e.format} + {e.tta}",
             f"{e.accuracy:.1%} [{low * 100:.1f}, {high * 100:.1f}]",
             f"{e.macro_f1:.1%}",
-            f"{e.top_2_accuracy:.1%}",
+            *(f"{e.top_k[k]:.1%}" if k in e.top_k else "–" for k in ks),
             f"{e.expected_calibration_error:.1%}",
         )
     output.print("\n".join(sorted({f"{e.dataset} {e.split}: {e.images:,} images" for e in evaluations})))
@@ -57,6 +60,16 @@ def print_classes(evaluation: Any) -> None:
         means = (f"{getattr(evaluation, f'{average}_{key}'):.1%}" for key in SCORES)
         table.add_row(f"{average} average", *means, f"{evaluation.images:,}")
     output.print(table)
+
+
+def print_plain_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print names, which are folded where it is narrow, and columns of figures; a pipe counts as 100 columns."""
+    table = Table(Column(header[0], overflow="fold"), box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in header[1:]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=max(output.width, 100), markup=False, emoji=False).print(table)
 
 
 def print_places(places: Mapping[str, Any]) -> None:

@@ -6,20 +6,20 @@ exported or published) makes no difference. All are compared on the same images,
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fer_hf.errors import UserError
-from fer_hf.evaluation.significance import contrast, interval, mcnemar, p_value, resampled
-from fer_hf.metrics import Array
+from fer_hf.evaluation.significance import METRICS, contrast, holm, interval, mcnemar, p_value, resampled
+from fer_hf.metrics import Array, f1_of
 from fer_hf.recipe.load import load_recipe
 from fer_hf.recipe.schema import NOT_OF_WEIGHTS
-from fer_hf.runs.folder import Run
+from fer_hf.runs.folder import ONNX_FILES, Run
 from fer_hf.runs.predictions import read_predictions
-from fer_hf.runs.records import Evaluation, Interval
+from fer_hf.runs.records import PLAIN, Evaluation, Interval
 
 Configurations = Mapping[str, Sequence[Run]]  # by name, one run for each seed
 SHAPES_WEIGHTS = {"model", "data", "augment", "train", "loss"}
@@ -27,11 +27,32 @@ LEFT_OUT = {f"train.{key}" for key in ("seed", *NOT_OF_WEIGHTS)}
 
 
 @dataclass(frozen=True)
+class Choice:
+    """Which evaluation of each run is compared.
+
+    `dataset` is its name, or the beginning of the hash that the keys of metrics.json have for data of the same name.
+    When it is None, it is the data of the first run, or else others that all runs share.
+    """
+
+    split: str = "test"
+    format: str = "pytorch"
+    dataset: str | None = None
+
+    def fits(self, row: Evaluation) -> bool:
+        """Whether an evaluation may be the one."""
+        hashed = self.dataset is not None and len(self.dataset) >= 6 and (row.content or "").startswith(self.dataset)
+        named = self.dataset in (None, row.dataset) or hashed
+        return named and (row.split, row.format, row.tta) == (self.split, self.format, PLAIN)
+
+
+@dataclass(frozen=True)
 class Row:
     """One configuration. `mean`, `std`, `low` and `high` are of the metric, in [0, 1].
 
     `std` is the sample standard deviation over seeds, None for one seed, and `low` and `high` the 95 % interval.
-    `latency_ms` is the median of one image on the CPU; the figures from there on are None until they are measured.
+    `train_images` and `memory_mb` (the most that training took) are None where a run has not recorded them, and the
+    figures from `latency_ms` on, the median of one image on the CPU, until they are measured. `x` is where it stands in
+    the figure.
     """
 
     name: str
@@ -46,20 +67,52 @@ class Row:
     dataset: str
     split: str
     images: int
+    train_images: int | None = None
+    memory_mb: float | None = None
     latency_ms: float | None = None
     latency_min_ms: float | None = None
     latency_max_ms: float | None = None
     threads: int | None = None
     cpu: str | None = None
+    x: float | str | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """How a configuration differs from the baseline: in the metric, or in the F1 of a class, which `figure` names.
+
+    `baseline` is the baseline's value, in [0, 1]. The difference and its 95 % interval are in points. `p` is that of a
+    paired bootstrap, for classes corrected by Holm for their number.
+    """
+
+    configuration: str
+    figure: str
+    baseline: float
+    points: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def more_than_chance(self) -> bool:
+        return self.p < 0.05
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """`rows`, ranked by the mean of `metric`, and in `verdict` whether the first is better than the second."""
+    """`rows`, ranked by the mean of `metric`, and in `verdict` whether the first is better than the second.
+
+    `changes` are those against the configuration `baseline`, where one is given. `choice` says what was compared, and
+    `x` what the rows' `x` is.
+    """
 
     metric: str
     rows: Sequence[Row]
     verdict: str
+    choice: Choice = Choice()
+    baseline: str | None = None
+    changes: Sequence[Change] = ()
+    x: str = "latency"
     folder: Path | None = None
 
 
@@ -106,27 +159,46 @@ def _folder_name(path: Path) -> str:
     return re.sub(r"(^|[-_])(?<!split_)seed[=_-]?\d+", "", name).strip("-_") or path.parent.name
 
 
-def evaluations(runs: Sequence[Run], split: str) -> list[Evaluation]:
-    """Each run's plain evaluation of one dataset that all share. Raises `UserError` saying which differs."""
-    plain: list[dict[str, Evaluation]] = []
-    for run in runs:
-        metrics, by_dataset = run.metrics, dict[str, Evaluation]()
-        for row in metrics.evaluations.values():
-            if row.plain and row.split == split and (row.dataset not in by_dataset or metrics.owns(row)):
-                by_dataset[row.dataset] = row
-        if not by_dataset:
-            raise UserError(f"{run.path} has no figures on a {split} split: fer-hf evaluate {run.path} --split {split}")
-        plain.append(by_dataset)
-    shared = [name for name in plain[0] if all(name in rows for rows in plain)]
-    if not shared:
-        listed = {", ".join(rows): run.path for run, rows in zip(runs, plain, strict=True)}
+def evaluations(runs: Sequence[Run], choice: Choice = Choice()) -> list[Evaluation]:
+    """Each run's evaluation on data that all share, by content or, as far as older files tell, by name.
+
+    Raises `UserError` saying which run lacks one, or which differ.
+    """
+    candidates = [_candidates(run, choice) for run in runs]
+    for by_content in (True, False):
+        for first in candidates[0]:
+            found = [[row for row in rows if _same_data(first, row, by_content)] for rows in candidates]
+            if all(found):
+                return [rows[0] for rows in found]
+    listed = {", ".join(row.dataset for row in rows): run.path for run, rows in zip(runs, candidates, strict=True)}
+    raise UserError(
+        f"The runs were evaluated on the {choice.split} splits of different datasets: "
+        f"{'; '.join(f'{names} ({path})' for names, path in listed.items())}. Evaluate all of them on one dataset "
+        "with `fer-hf evaluate RUN --data`, or compare fewer."
+    )
+
+
+def _candidates(run: Run, choice: Choice) -> list[Evaluation]:
+    """The evaluations of a run that fit, those on its own data first. Raises `UserError` when there is none."""
+    metrics = run.metrics
+    fitting = [row for row in metrics.evaluations.values() if choice.fits(row)]
+    if not fitting:
+        trained_on = metrics.data.dataset if metrics.data else None
+        own = choice.dataset in (None, trained_on)
+        wanted = Evaluation(choice.dataset or "", choice.split, choice.format, own=own)
+        of = f" of {choice.dataset}" if choice.dataset else ""
+        file = "" if choice.format == "pytorch" else f" with its {choice.format} file"
         raise UserError(
-            f"The runs were evaluated on the {split} splits of different datasets: "
-            f"{'; '.join(f'{names} ({path})' for names, path in listed.items())}. Evaluate all of them on one dataset "
-            "with `fer-hf evaluate RUN --data`, or compare fewer."
+            f"{run.path} has no figures on a {choice.split} split{of}{file}: {run.evaluate_command(wanted)}. "
+            f"It has: {', '.join(metrics.evaluations) or 'none'}."
         )
-    data = runs[0].metrics.data
-    return [rows[data.dataset if data and data.dataset in shared else shared[0]] for rows in plain]
+    return sorted(fitting, key=lambda row: not metrics.owns(row))
+
+
+def _same_data(one: Evaluation, other: Evaluation, by_content: bool) -> bool:
+    if by_content and one.content and other.content:
+        return one.content == other.content
+    return one.dataset == other.dataset
 
 
 def predictions(runs: Sequence[Run], rows: Sequence[Evaluation]) -> tuple[Array, Array]:
@@ -145,7 +217,10 @@ def predictions(runs: Sequence[Run], rows: Sequence[Evaluation]) -> tuple[Array,
     first: dict[str, list[Any]] = {}
     predicted = []
     for run, row in zip(runs, rows, strict=True):
-        data = read_predictions(run.path / row.predictions)
+        file = run.path / row.predictions
+        if not file.is_file():
+            raise UserError(f"{file} is missing, which this makes again: {run.evaluate_command(row)}")
+        data = read_predictions(file)
         order, names = np.argsort(data.ids), sorted(data.label_names)
         class_id = np.array([names.index(name) for name in data.label_names])
         labels = class_id[data.labels[order]].tolist()
@@ -161,13 +236,16 @@ def predictions(runs: Sequence[Run], rows: Sequence[Evaluation]) -> tuple[Array,
     return np.array(first["labels of the images"]), np.stack(predicted)
 
 
-def compare(configs: Configurations, split: str, metric: str) -> Comparison:
+def compare(
+    configs: Configurations, metric: str = "accuracy", choice: Choice = Choice(), baseline: str | None = None
+) -> Comparison:
     """Rank configurations by a metric's mean over seeds, and test the best one against the second.
 
     Args:
         configs: runs by configuration, one for each seed, as `configurations` returns them.
-        split: the split that all were evaluated on.
         metric: "accuracy", "balanced_accuracy" or "macro_f1".
+        choice: the evaluations that are compared.
+        baseline: a configuration that all others are held against, class by class.
 
     Returns:
         The rows, without latency, and a sentence on the best two.
@@ -176,7 +254,7 @@ def compare(configs: Configurations, split: str, metric: str) -> Comparison:
         UserError: the runs were not evaluated on the same images.
     """
     runs = [run for seeds in configs.values() for run in seeds]
-    evaluated = evaluations(runs, split)
+    evaluated = evaluations(runs, choice)
     references, predicted = predictions(runs, evaluated)
     ends = np.cumsum([len(seeds) for seeds in configs.values()])[:-1]
     parts = dict(zip(configs, np.split(predicted, ends), strict=True))
@@ -186,12 +264,15 @@ def compare(configs: Configurations, split: str, metric: str) -> Comparison:
         limits = interval(contrast(draws, weights))
         rows.append(_row(name, seeds, [next(rest) for _ in seeds], metric, limits))
     rows.sort(key=lambda row: -row.mean)
-    if len(rows) == 1:
-        return Comparison(metric, rows, "There is nothing to compare it with.")
-    best, second = rows[0].name, rows[1].name
-    better, difference = compare_two(references, parts[best], parts[second], metric)
-    verdict = "is better than" if better else "is not significantly better than"
-    return Comparison(metric, rows, f"{best} {verdict} {second}: {difference}")
+    verdict, changed = "There is nothing to compare it with.", list[Change]()
+    if len(rows) > 1:
+        best, second = rows[0].name, rows[1].name
+        better, difference = compare_two(references, parts[best], parts[second], metric)
+        verdict = f"{best} {'is better than' if better else 'is not significantly better than'} {second}: {difference}"
+    if baseline:
+        ranked = {row.name: parts[row.name] for row in rows}
+        changed = changes(references, ranked, baseline, metric, sorted(evaluated[0].per_class))
+    return Comparison(metric, rows, verdict, choice, baseline, changed)
 
 
 def _row(name: str, seeds: Sequence[Run], evaluated: Sequence[Evaluation], metric: str, limits: Interval) -> Row:
@@ -202,10 +283,52 @@ def _row(name: str, seeds: Sequence[Run], evaluated: Sequence[Evaluation], metri
     std = float(np.std(scores, ddof=1)) if len(seeds) > 1 else None
     about = [run.metrics for run in seeds]
     parameters = about[0].model.parameters if about[0].model else None
-    megabytes = (seeds[0].finished_model() / "model.safetensors").stat().st_size / 1e6
+    model = seeds[0].finished_model()
+    file = model / "model.safetensors" if first.format == "pytorch" else seeds[0].onnx / ONNX_FILES[first.format]
+    if not file.is_file():
+        raise UserError(f"{file} is missing: `fer-hf export {seeds[0].path} --int8` makes it again.")
     minutes = float(np.mean([metrics.training.seconds for metrics in about if metrics.training])) / 60
-    size, data = (parameters, megabytes, minutes), (first.dataset, first.split, first.images)
-    return Row(name, len(seeds), float(np.mean(scores)), std, low, high, *size, *data)
+    size, data = (parameters, file.stat().st_size / 1e6, minutes), (first.dataset, first.split, first.images)
+    splits = about[0].data.splits if about[0].data else {}
+    images = splits["train"].images if "train" in splits else None
+    memory = [m.training.peak_memory_mb for m in about if m.training and m.training.peak_memory_mb]
+    row = Row(name, len(seeds), float(np.mean(scores)), std, low, high, *size, *data)
+    return replace(row, train_images=images, memory_mb=max(memory, default=None))
+
+
+def changes(
+    references: Array, predicted: Mapping[str, Array], baseline: str, metric: str, label_names: Sequence[str]
+) -> list[Change]:
+    """How each configuration differs from the baseline, in the metric and in the F1 of each class that has images.
+
+    Args:
+        references: true class ids `(N,)`.
+        predicted: predicted ones of each configuration's seeds, `(S, N)`.
+        baseline: which of them is the baseline.
+        metric: "accuracy", "balanced_accuracy" or "macro_f1".
+        label_names: of the class ids.
+    """
+    figures = {metric: 0} | {label_names[i]: 1 + i for i in np.unique(references).tolist()}
+
+    def measure(confusion: Array) -> Array:
+        return np.concatenate([METRICS[metric](confusion)[..., None], f1_of(confusion)], axis=-1)
+
+    rows = []
+    for name, seeds in predicted.items():
+        if name == baseline:
+            continue
+        scores, draws = resampled(references, np.vstack([seeds, predicted[baseline]]), measure)
+        own, base = slice(0, len(seeds)), slice(len(seeds), None)
+        changed = []
+        for figure, at in figures.items():
+            groups = [(scores[part, at], draws[:, part, at]) for part in (own, base)]
+            differences = contrast(groups, [1, -1])
+            (low, high), (after, before) = interval(differences), (float(group[0].mean()) for group in groups)
+            points = 100 * (after - before)
+            changed.append(Change(name, figure, before, points, 100 * low, 100 * high, p_value(differences)))
+        corrected = holm([change.p for change in changed[1:]])
+        rows += [changed[0], *(replace(change, p=p) for change, p in zip(changed[1:], corrected, strict=True))]
+    return rows
 
 
 def compare_two(references: Array, best: Array, second: Array, metric: str) -> tuple[bool, str]:

@@ -20,24 +20,30 @@ def _recall(confusion: Array) -> Array:
     return (hits / np.maximum(support, 1)).sum(axis=-1) / (support > 0).sum(axis=-1)
 
 
-METRICS: dict[str, Callable[[Array], Array]] = {  # of confusion matrices (..., C, C), rows being references
+Metric = Callable[[Array], Array]
+METRICS: dict[str, Metric] = {  # of confusion matrices (..., C, C), rows being references
     "accuracy": lambda confusion: np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=(-2, -1)),
     "balanced_accuracy": _recall,
     "macro_f1": macro_f1_of,
 }
 
 
-def resampled(references: Array, predictions: Array, metric: str, resamples: int = RESAMPLES) -> tuple[Array, Array]:
+def resampled(
+    references: Array, predictions: Array, metric: str | Metric, resamples: int = RESAMPLES
+) -> tuple[Array, Array]:
     """A metric of S runs `(S,)`, and on resampled images `(resamples, S)`; ids of classes: `(N,)` and `(S, N)`.
 
-    Images on which label and all predictions agree are one cell of a multinomial, so none is counted singly.
+    A metric of several figures, such as one for each class, has them as a last dimension in both. Images on which label
+    and all predictions agree are one cell of a multinomial, so none is counted singly.
     """
     cells, counts = np.unique(np.vstack([references, predictions]), axis=1, return_counts=True)
     classes, rng = int(cells.max()) + 1, np.random.default_rng(0)
+    figures = METRICS[metric] if isinstance(metric, str) else metric
     one_hot = np.eye(classes**2, dtype=np.float32)[cells[0] * classes + cells[1:]]  # (S, cells, C * C)
 
     def score(draws: Array) -> Array:
-        return METRICS[metric]((draws.astype(np.float32) @ one_hot).reshape(len(one_hot), -1, classes, classes)).T
+        confusion = (draws.astype(np.float32) @ one_hot).reshape(len(one_hot), -1, classes, classes)
+        return figures(confusion).swapaxes(0, 1)
 
     sizes = [len(part) for part in np.array_split(np.empty(resamples), -(-resamples // 500))]  # 500 at a time
     parts = (rng.multinomial(counts.sum(), counts / counts.sum(), size) for size in sizes)
@@ -71,6 +77,22 @@ def p_value(differences: Array) -> float:
     """Two-sided: twice the share of resampled differences on the rarer side of 0."""
     rarer = min((differences <= 0).sum(), (differences >= 0).sum())
     return float(min(1.0, 2 * (rarer + 1) / (len(differences) + 1)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values corrected for their number, so that the chance of any false finding among them stays the level's.
+
+    After Holm (1979), https://www.jstor.org/stable/4615733.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p_values)
+    raised = np.array(p_values)[order] * np.arange(len(order), 0, -1)
+    corrected = np.empty(len(order))
+    corrected[order] = np.minimum(np.maximum.accumulate(raised), 1)
+    return corrected.tolist()
 
 
 def mcnemar(right: Array, other_right: Array) -> float:

@@ -1,8 +1,8 @@
 """From uint8 batches to `pixel_values`: what the processor does for evaluation, augmentation for training.
 
 - Images stay uint8, grey ones with a single channel, until the last moment.
-- Training composes crop, flip, rotation and resize into one sampling grid, so pixels are interpolated once (images of
-  many sizes were brought to one before, see `data.cache`).
+- Training composes crop, flip, rotation, shear, shift and resize into one sampling grid, so pixels are interpolated
+  once (images of many sizes were brought to one before, see `data.cache`).
 - Nothing is sent to a GPU in a way that waits for it.
 - Randomness is keyed: row `index` of a table drawn from (seed, epoch) holds all that image `index` needs then.
 """
@@ -22,8 +22,9 @@ from torchvision.transforms.v2 import functional as tv
 from fer_hf.errors import UserError
 from fer_hf.images.spec import ImageSpec
 
-DRAWN = 16
-"""Random numbers of each image in each epoch."""
+DRAWN = (16, 4)
+"""Random numbers of each image in each epoch: the first, and those of what came later, which leave the first as they
+were."""
 
 
 def by_shape(images: Tensor | Sequence[Tensor], transform: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -108,7 +109,7 @@ class EvalTransform:
 
 @dataclass(eq=False)
 class TrainTransform:
-    """Augmentation and normalisation in one: random resized crop, flip, rotation, colour jitter, erasing.
+    """Augmentation and normalisation in one: random resized crop, flip, affine map, colour jitter, erasing.
 
     The only sources of randomness are `seed`, epoch and index.
     """
@@ -124,17 +125,23 @@ class TrainTransform:
     horizontal_flip: float = 0.5
     """A probability, as is `erasing`."""
     rotation: float = 10.0
-    """Degrees to either side."""
+    """Degrees to either side, as of `shear`."""
+    shear: float = 0.0
+    """Along the rows, before the rotation."""
+    shift: float = 0.0
+    """Share of width and of height, to either side."""
     brightness: float = 0.2
     """Factors are drawn from [1 - x, 1 + x], of contrast and saturation too."""
     contrast: float = 0.2
     saturation: float = 0.0
+    hue: float = 0.0
+    """Share of the colour circle, to either side; a grey image has no hue."""
     erasing: float = 0.0
     sizes: Sequence[int] = ()
     """Edges of `pixel_values` in the first epochs, one for each; after them it is the model's own size."""
 
     def uniform(self, epoch: int, index: Sequence[int]) -> Tensor:
-        """The random numbers of each image in an epoch: `(B, DRAWN)` in [0, 1)."""
+        """The random numbers of each image in an epoch: `(B, 20)` in [0, 1)."""
         return _table(self.seed, epoch, self.num_samples)[list(index)]
 
     def __call__(self, images: Tensor | Sequence[Tensor], index: Sequence[int], epoch: int) -> Tensor:
@@ -169,13 +176,18 @@ class TrainTransform:
         centre_x, centre_y = (2 * u[:, 2] - 1) * (1 - crop_w), (2 * u[:, 3] - 1) * (1 - crop_h)
         flip = torch.where(u[:, 4] < self.horizontal_flip, -1.0, 1.0)
         angle = torch.deg2rad(_between(u[:, 5], -self.rotation, self.rotation))
+        slope = torch.deg2rad(_between(u[:, 16], -self.shear, self.shear)).tan()
+        # Shares of the whole image, which is 2 wide and 2 high.
+        centre_x = centre_x + 2 * _between(u[:, 17], -self.shift, self.shift)
+        centre_y = centre_y + 2 * _between(u[:, 18], -self.shift, self.shift)
         cos, sin, aspect = angle.cos(), angle.sin(), height / width
-        row_x = torch.stack([flip * crop_w * cos, -crop_h * sin * aspect, centre_x], dim=1)
+        sheared = cos + slope * sin, sin - slope * cos
+        row_x = torch.stack([flip * crop_w * sheared[0], -crop_h * sheared[1] * aspect, centre_x], dim=1)
         row_y = torch.stack([flip * crop_w * sin / aspect, crop_h * cos, centre_y], dim=1)
         return torch.stack([row_x, row_y], dim=1)
 
     def _jitter(self, x: Tensor, u: Tensor) -> Tensor:
-        """Brightness, contrast and saturation as torchvision's `ColorJitter` defines them, in this order."""
+        """Brightness, contrast, saturation, hue as torchvision's `ColorJitter` defines them, in this order."""
         if self.brightness:
             x = (x * _factor(u[:, 6], self.brightness)).clamp(0, 1)
         if self.contrast:
@@ -184,6 +196,8 @@ class TrainTransform:
         if self.saturation and x.shape[1] == 3:
             grey = _grey(x)
             x = (grey + (x - grey) * _factor(u[:, 8], self.saturation)).clamp(0, 1)
+        if self.hue and x.shape[1] == 3:
+            x = _turn_hue(x, _between(u[:, 19], -self.hue, self.hue).view(-1, 1, 1, 1))
         return x
 
     def _erase(self, x: Tensor, u: Tensor) -> Tensor:
@@ -201,9 +215,13 @@ class TrainTransform:
 
 @lru_cache(maxsize=1)
 def _table(seed: int, epoch: int, num_samples: int) -> Tensor:
-    """The random numbers of a whole epoch, `(num_samples, DRAWN)`."""
-    generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
-    return torch.from_numpy(generator.random((num_samples, DRAWN), dtype=np.float32))
+    """The random numbers of a whole epoch, `(num_samples, 20)`."""
+
+    def part(number: int, columns: int) -> Any:
+        stream = np.random.Philox(key=[seed, epoch], counter=[0, 0, 0, number])
+        return np.random.Generator(stream).random((num_samples, columns), dtype=np.float32)
+
+    return torch.from_numpy(np.concatenate([part(*numbered) for numbered in enumerate(DRAWN)], axis=1))
 
 
 def _grid(theta: Tensor, size: tuple[int, int]) -> Tensor:
@@ -223,6 +241,17 @@ def _factor(u: Tensor, amount: float) -> Tensor:
 
 def _grey(x: Tensor) -> Tensor:
     return tv.rgb_to_grayscale(x) if x.shape[1] == 3 else x
+
+
+def _turn_hue(x: Tensor, turns: Tensor) -> Tensor:
+    """Colours `(B, 3, H, W)` with their hue turned by shares of the circle `(B, 1, 1, 1)`; HSV's S and V stay."""
+    red, green, blue = x.split(1, dim=1)
+    high, span = x.amax(1, keepdim=True), x.amax(1, keepdim=True) - x.amin(1, keepdim=True)
+    rest = torch.where(high == green, 2 * span + blue - red, 4 * span + red - green)
+    sixths = torch.where(high == red, green - blue, rest) / span.clamp(min=1e-9) + 6 * turns
+    # https://en.wikipedia.org/wiki/HSL_and_HSV#HSV_to_RGB_alternative: S * V is the span.
+    place = (sixths + torch.arange(5, 0, -2, device=x.device).view(1, 3, 1, 1)) % 6
+    return high - span * torch.minimum(place, 4 - place).clamp(0, 1)
 
 
 def _inside(start: Tensor, length: Tensor, pixels: int) -> Tensor:

@@ -60,6 +60,8 @@ def contradictions(recipe: Recipe) -> Iterator[Problem]:
         yield "augment.mixup", "mixing is an augmentation, and augment.enabled is false"
     if not isinstance(weights, str) and len(weights) != len(labels):
         yield "loss.class_weights", f"{len(weights)} weights for the {len(labels)} labels {', '.join(labels)}"
+    if too_many := [k for k in recipe.evaluate.top_k if k > len(labels)]:
+        yield "evaluate.top_k", f"{too_many[0]} is more than the {len(labels)} labels {', '.join(labels)}"
     if train.sampling == "class_balanced" and weights != "none":
         yield "train.sampling", "balances the classes a second time: choose it or loss.class_weights"
     yield from _contradictions_of_training(train, augment.enabled)

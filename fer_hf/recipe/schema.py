@@ -114,10 +114,16 @@ class Augment(Section):
     """Probability."""
     rotation: Annotated[float, Field(ge=0, le=180)] = 10.0
     """Degrees, to either side."""
+    shift: Fraction = 0.0
+    """Share of width and of height, to either side; what comes in at the border is its reflection."""
+    shear: Annotated[float, Field(ge=0, lt=90)] = 0.0
+    """Degrees by which upright lines lean, to either side."""
     brightness: Fraction = 0.2
     """Colour jitter: factors are drawn from [1 - x, 1 + x]."""
     contrast: Fraction = 0.2
     saturation: Fraction = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Share of the colour circle, to either side: 0.5 is any hue."""
     erasing: Fraction = 0.0
     """Probability of random erasing (2 to 20 % of the area, filled with the mean colour)."""
     mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
@@ -237,6 +243,9 @@ class Evaluate(Section):
     tta: Literal["none", "flip", "ten_crop"] = "none"
     """Evaluate once more with test-time augmentation: mean probabilities of an image and its mirror image, or of ten
     crops. The figures without it stay the main ones."""
+    top_k: list[Annotated[int, Field(ge=1)]] = []
+    """Report also for how many images the true class is among the k most probable, for these k beside 2, such as
+    [1, 3]. `fer-hf evaluate RUN` reads it from the run's recipe.yaml, so it may be changed there after training."""
 
 
 class Export(Section):

@@ -78,7 +78,9 @@ def _hub_id(name: str | None) -> str | None:
 
 def results_table(ordered: Sequence[Evaluation]) -> Markdown:
     """All evaluations, a row each. Other data that are named as the run's own carry the beginning of their hash."""
-    header = ["Data", "Images", "Format", "Accuracy", "Macro F1", "Balanced", "Top-2", "ECE", "Log loss"]
+    ks = sorted({k for e in ordered for k in e.top_k})
+    tops = [f"Top-{k}" for k in ks]
+    header = ["Data", "Images", "Format", "Accuracy", "Macro F1", "Balanced", *tops, "ECE", "Log loss"]
     own = {e.dataset for e in ordered if e.own}
     rows = [
         [
@@ -89,7 +91,9 @@ def results_table(ordered: Sequence[Evaluation]) -> Markdown:
                 Markdown(percent(value, interval).replace(", ", ",\N{NO-BREAK SPACE}"))
                 for value, interval in ((e.accuracy, e.accuracy_ci), (e.macro_f1, e.macro_f1_ci))
             ),
-            *(percent(share) for share in (e.balanced_accuracy, e.top_2_accuracy, e.expected_calibration_error)),
+            percent(e.balanced_accuracy),
+            *(percent(e.top_k.get(k)) for k in ks),
+            percent(e.expected_calibration_error),
             number(e.log_loss),
         ]
         for e in ordered

@@ -7,6 +7,7 @@ tensorboard/
 import json
 import os
 import re
+import shlex
 import time
 from dataclasses import replace
 from datetime import datetime
@@ -17,7 +18,7 @@ from filelock import FileLock
 
 from fer_hf.errors import UserError
 from fer_hf.files import lock, write_text
-from fer_hf.runs.records import Evaluation, Metrics, plain, read_record
+from fer_hf.runs.records import PLAIN, Evaluation, Metrics, plain, read_record
 
 ONNX_FILES = {"onnx": "model.onnx", "int8": "model_int8.onnx"}
 """Names of the exported files below `onnx/`, by format; transformers.js uses the same."""
@@ -143,7 +144,21 @@ class Run:
         for evaluation in self.metrics.own_evaluations(split):
             if (evaluation.format, evaluation.tta) == (format, tta):
                 return evaluation
-        raise UserError(f"{self.path} has no figures on its {split} split: fer-hf evaluate {self.path} --split {split}")
+        command = self.evaluate_command(Evaluation("", split, format, tta, own=True))
+        raise UserError(f"{self.path} has no figures on its {split} split: {command}")
+
+    def evaluate_command(self, evaluation: Evaluation) -> str:
+        """The command that makes the figures and predictions of an evaluation."""
+        own = self.owns(evaluation)
+        options = {
+            "--data": None if own else "SOURCE",
+            "--split": evaluation.split,
+            "--format": None if evaluation.format == "pytorch" else evaluation.format,
+            "--tta": None if evaluation.tta == PLAIN else evaluation.tta,
+        }
+        given = " ".join(f"{name} {value}" for name, value in options.items() if value)
+        note = "" if own else f" (SOURCE: that of {evaluation.dataset})"
+        return f"fer-hf evaluate {shlex.quote(str(self.path))} {given}{note}"
 
     def owns(self, evaluation: Evaluation) -> bool:
         """Whether an evaluation is on the run's own data."""

@@ -3,13 +3,14 @@
 Columns: `id`, `label` (a ClassLabel, which keeps the names), `logits`, and the attributes of the images, if any.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from datasets import ClassLabel, Dataset, Features, Sequence, Value
+from datasets import ClassLabel, Dataset, Features, List, Value
 from scipy.special import softmax
 
 from fer_hf.errors import UserError
@@ -55,7 +56,7 @@ def write_predictions(path: Path, dataset: Dataset, logits: Array) -> None:
     label: ClassLabel = dataset.features["label"]
     others = {name: feature for name, feature in dataset.features.items() if name != "image"}
     columns = dataset.select_columns(list(others)).to_dict() | {"logits": logits.tolist()}
-    features = Features(others | {"label": label, "logits": Sequence(Value("float32"), length=len(label.names))})
+    features = Features(others | {"label": label, "logits": List(Value("float32"), length=len(label.names))})
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}")
     Dataset.from_dict(columns, features=features).to_parquet(aside)
@@ -87,10 +88,10 @@ def read_predictions(path: Path) -> Predictions:
     )
 
 
-def figures_of(path: Path) -> dict[str, Any]:
+def figures_of(path: Path, top_k: Sequence[int] = ()) -> dict[str, Any]:
     """All figures of a predictions file (see `metrics.classification_metrics`), and what it knows of the people."""
     predictions = read_predictions(path)
-    figures = ExpressionMetric(predictions.label_names).compute(
+    figures = ExpressionMetric(predictions.label_names, top_k).compute(
         predictions=predictions.logits, references=predictions.labels
     )
     known = {name: sum(v is not None for v in predictions.attributes.get(name, [])) for name in PERSONAL}

@@ -45,7 +45,8 @@ class Evaluation:
     `predictions` is the file they are computed from, relative to the run folder. `content` is a hash of the images and
     labels, `own` says whether they are the run's own data, and `attributes` of how many images gender, age and race are
     known; all three are None in files of earlier versions. Intervals are 95 % bootstrap intervals; `log_loss` is in
-    nats; a row of `confusion_matrix` is a true class.
+    nats; a row of `confusion_matrix` is a true class; `top_k_accuracy` has what the recipe asks for beside
+    `top_2_accuracy`.
     """
 
     dataset: str
@@ -75,6 +76,12 @@ class Evaluation:
     content: str | None = None
     own: bool | None = None
     attributes: Mapping[str, int] | None = None
+    top_k_accuracy: Mapping[int, float] | None = None
+
+    @property
+    def top_k(self) -> dict[int, float]:
+        """Every top-k accuracy there is, by k."""
+        return dict(sorted({2: self.top_2_accuracy, **(self.top_k_accuracy or {})}.items()))
 
     @property
     def plain(self) -> bool:

@@ -2,37 +2,81 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import astuple, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
+from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from fer_hf.console import track
 from fer_hf.deploy.latency import cpu_latency
-from fer_hf.evaluation.compare import Comparison, Row, compare, configurations, find_runs
+from fer_hf.errors import UserError
+from fer_hf.evaluation.compare import (
+    Change,
+    Choice,
+    Comparison,
+    Configurations,
+    Row,
+    compare,
+    configurations,
+    find_runs,
+)
 from fer_hf.files import write_csv, write_text
-from fer_hf.report.figures import accuracy_latency_figure, save_figure
-from fer_hf.report.markdown import markdown
+from fer_hf.models.classifier import Format
+from fer_hf.recipe.load import load_recipe
+from fer_hf.report.facts import FORMATS
+from fer_hf.report.figures import comparison_figure, save_figure
+from fer_hf.report.markdown import markdown, table
 from fer_hf.runs.folder import Run
 
 logger = logging.getLogger(__name__)
 
 
-def compare_runs(
+@dataclass(frozen=True)
+class Axis:
+    """A figure of a `Row` to plot against: its field, and what the axis is called."""
+
+    field: str
+    label: str
+
+
+AXES = {
+    "latency": Axis("latency_ms", "CPU latency of one image, ms (median)"),
+    "images": Axis("train_images", "training images"),
+    "minutes": Axis("train_minutes", "minutes of training"),
+    "memory": Axis("memory_mb", "most memory that training took, MiB"),
+    "parameters": Axis("parameters", "parameters"),
+    "size": Axis("megabytes", "size of the model's file, MB"),
+}
+
+
+def compare_runs(  # noqa: PLR0913 (what people choose, each by its own name, as on the command line)
     folders: str | PathLike[str] | Sequence[str | PathLike[str]],
     split: str = "test",
     metric: str = "accuracy",
     output: str | Path | None = None,
+    *,
+    dataset: str | None = None,
+    format: Format = "pytorch",
+    baseline: str | PathLike[str] | None = None,
+    x: str = "latency",
 ) -> Comparison:
     """Rank finished runs, and say whether the best is significantly better than the second.
 
     Runs that differ in `train.seed` only are seeds of one configuration. Writes `compare.csv`, `compare.md` and
-    `compare.png`.
+    `compare.png`, and `compare_changes.csv` where there is a baseline.
 
     Args:
         folders: run folders, or folders of runs; a single one, or several.
         split: the split that they were evaluated on.
         metric: what they are ranked by: "accuracy", "balanced_accuracy" or "macro_f1".
         output: the folder of the results; by default the folder of runs, or runs/compare where several are given.
+        dataset: the name of the data that they were evaluated on, or the beginning of the hash in the key that
+            metrics.json has for other data of the same name; by default their own, or else data that all share.
+        format: which file of the models: "pytorch", "onnx" or "int8".
+        baseline: a run whose configuration the others are held against, class by class.
+        x: the horizontal axis of the figure: "latency", "images" (of training), "minutes", "memory", "parameters",
+            "size", or a key of the recipe such as "data.fraction" or "data.mixture.gender.female".
 
     Returns:
         The rows with their latency, the verdict, and the folder that was written to.
@@ -44,36 +88,77 @@ def compare_runs(
         `compare_runs(["runs/phase1"], metric="macro_f1").rows[0].name`
     """
     places = [Path(folders)] if isinstance(folders, str | PathLike) else [Path(folder) for folder in folders]
-    runs, unfinished = find_runs(places)
+    compared = [*places, Run.open(Path(baseline)).path] if baseline else places
+    runs, unfinished = find_runs(compared)
     configs, repeated = configurations(runs)
     for line in [*unfinished, *repeated]:
         logger.warning("left out: %s", line)
-    comparison = compare(configs, split, metric)
-    rows = [
-        replace(row, **cpu_latency(configs[row.name][0].finished_model()))
-        for row in track(comparison.rows, "measuring latency")
-    ]
+    settings = {} if x in AXES else _settings(configs, x)
+    reference = _configuration_of(Path(baseline), configs) if baseline else None
+    comparison = compare(configs, metric, Choice(split, format, dataset), reference)
+    rows = []
+    for row in track(comparison.rows, "measuring latency"):
+        measured = replace(row, **cpu_latency(configs[row.name][0].finished_model(), format=format))
+        place = getattr(measured, AXES[x].field) if x in AXES else settings[row.name]
+        if place is None:
+            logger.warning("not in the figure: %s, which has no %s", row.name, x)
+        rows.append(replace(measured, x=place))
     of_runs = len(places) == 1 and not Run(places[0]).exists()
     folder = Path(output) if output else places[0] if of_runs else Path("runs/compare")
-    comparison = replace(comparison, rows=rows, folder=folder)
+    comparison = replace(comparison, rows=rows, x=x, folder=folder)
     _write(comparison, folder)
     return comparison
+
+
+def _configuration_of(baseline: Path, configs: Configurations) -> str:
+    """The configuration that a run belongs to."""
+    for name, seeds in configs.items():
+        if any(run.path.resolve() == baseline.resolve() for run in seeds):
+            return name
+    raise UserError(f"The baseline {baseline} is left out, see above: choose a finished run that no later one repeats.")
+
+
+def _settings(configs: Configurations, key: str) -> dict[str, float | str | None]:
+    """The value of a key of the recipe in each configuration: all numbers or all text, None where there is none."""
+    values = {name: _setting(seeds[0], key) for name, seeds in configs.items()}
+    known = [value for value in values.values() if value is not None]
+    if not known:
+        there = [*AXES, *(name for seeds in configs.values() for name in load_recipe(seeds[0].recipe_file).flat())]
+        near = get_close_matches(key, there, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise UserError(f"No run has a value of {key!r}: x is one of {', '.join(AXES)}, or a key of the recipe.{hint}")
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in known):
+        return values
+    return {name: value if value is None else str(value) for name, value in values.items()}
+
+
+def _setting(run: Run, key: str) -> Any:
+    """The value of a key such as `data.mixture.gender.female` in a run's recipe; None where there is none."""
+    value: Any = load_recipe(run.recipe_file).model_dump(mode="json")
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    model = run.metrics.model
+    if key == "model.image_size" and value is None and model and model.image_size:
+        return model.image_size[0]  # what the model was made for
+    return value
 
 
 def heading(comparison: Comparison) -> str:
     """What the table shows, in a paragraph."""
     first = comparison.rows[0]
+    threads = "" if first.threads is None else f" (threads: {first.threads})"
     return (
         f"{first.dataset}, {first.split} split, {first.images:,} images. Mean over seeds ± their standard "
-        f"deviation; 95 % interval. Latency: one image, PyTorch float32 on {first.cpu} (threads: "
-        f"{first.threads}), median (least - most); training: minutes."
+        f"deviation; 95 % interval. Latency: one image, {FORMATS[comparison.choice.format]} on {first.cpu}{threads}, "
+        "median."
     )
 
 
 def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """The header of the table, and a row of cells for each configuration, its name first."""
-    header = [comparison.metric, "95 %", "seeds", "params, M", "MB", "latency, ms", "training"]
-    return ["configuration", *header], [_row_cells(row) for row in comparison.rows]
+    """The header of the table, with names of two lines, and a row of cells for each configuration, its name first."""
+    costs = ["training\nimages", "weights\nM", "file\nMB", "latency\nms", "time\nmin", "memory\nMiB"]
+    header = ["configuration", comparison.metric.replace("_", "\n"), "95 %", "seeds", *costs]
+    return header, [_row_cells(row) for row in comparison.rows]
 
 
 def _row_cells(row: Row) -> list[str]:
@@ -83,19 +168,52 @@ def _row_cells(row: Row) -> list[str]:
         f"{row.mean * 100:.1f}{spread}",
         f"[{row.low * 100:.1f}, {row.high * 100:.1f}]",
         str(row.seeds),
+        "–" if row.train_images is None else f"{row.train_images:,}",
         "–" if row.parameters is None else f"{row.parameters / 1e6:.1f}",
         f"{row.megabytes:.1f}",
-        f"{row.latency_ms:.1f} ({row.latency_min_ms:.1f} - {row.latency_max_ms:.1f})",
+        f"{row.latency_ms:.1f}",
         f"{row.train_minutes:.1f}",
+        "–" if row.memory_mb is None else f"{row.memory_mb:,.0f}",
     ]
+
+
+CHANGES = (
+    "Against {}, whose own figures stand in its row, in %; the others' change, in points, of {} and of the F1 of each "
+    "class. * is more than chance: p < 0.05, paired bootstrap over the images and seeds, for the classes after Holm's "
+    "correction for their number."
+)
+
+
+def change_cells(comparison: Comparison) -> tuple[str, list[str], list[list[str]]]:
+    """What the table of changes shows, its header, and a row of cells for each configuration, the baseline first."""
+    by_name: dict[str, list[Change]] = {}
+    for change in comparison.changes:
+        by_name.setdefault(change.configuration, []).append(change)
+    figures = next(iter(by_name.values()))
+    rows = [[str(comparison.baseline), *(f"{100 * change.baseline:.1f}" for change in figures)]]
+    rows += [
+        [name, *(f"{change.points:+.1f}{'*' if change.more_than_chance else ''}" for change in changes)]
+        for name, changes in by_name.items()
+    ]
+    about = CHANGES.format(comparison.baseline, comparison.metric)
+    return about, ["configuration", *(change.figure for change in figures)], rows
 
 
 def _write(comparison: Comparison, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    write_csv(folder / "compare.csv", [field.name for field in fields(Row)], map(astuple, comparison.rows))
+    names = [comparison.x if field.name == "x" else field.name for field in fields(Row)]
+    write_csv(folder / "compare.csv", names, map(astuple, comparison.rows))
     header, rows = cells(comparison)
-    lines = [f"| {' | '.join(header)} |", f"|---{'|---:' * (len(header) - 1)}|"]
-    lines += [f"| {markdown(name)} | {' | '.join(rest)} |" for name, *rest in rows]
-    parts = [markdown(heading(comparison)), "\n".join(lines), markdown(comparison.verdict)]
-    write_text(folder / "compare.md", "\n\n".join([*parts, "![accuracy and latency](compare.png)"]) + "\n")
-    save_figure(accuracy_latency_figure(comparison.rows, comparison.metric), folder / "compare.png")
+    parts = [markdown(heading(comparison)), table([name.replace("\n", ", ") for name in header], rows)]
+    parts.append(markdown(comparison.verdict))
+    changes_file = folder / "compare_changes.csv"
+    changes_file.unlink(missing_ok=True)  # those against an earlier baseline
+    if comparison.changes:
+        about, header, rows = change_cells(comparison)
+        parts += [markdown(about), table(header, rows)]
+        names = [*(field.name for field in fields(Change)), "more_than_chance"]
+        write_csv(changes_file, names, [(*astuple(each), each.more_than_chance) for each in comparison.changes])
+    picture = f"![{comparison.metric} and {markdown(comparison.x)}](compare.png)"
+    write_text(folder / "compare.md", "\n\n".join([*parts, picture]) + "\n")
+    cost = AXES[comparison.x].label if comparison.x in AXES else None
+    save_figure(comparison_figure(comparison.rows, comparison.metric, comparison.x, cost), folder / "compare.png")

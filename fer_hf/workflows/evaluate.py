@@ -116,6 +116,7 @@ def evaluate_on(
     pixels, content = faces.pixels(split), faces.content(split)
     own = options.own or any(e.content == content for e in run.metrics.own_evaluations(split))
     settings = "train.per_device_eval_batch_size, or --batch-size of fer-hf evaluate"
+    top_k = load_recipe(run.recipe_file).evaluate.top_k if run.exists() else []
     keys = []
     for classifier, tta in product(classifiers, options.ttas):
         with memory_explained(lambda: f"with {options.batch_size} images at once: lower {settings}."):
@@ -134,7 +135,7 @@ def evaluate_on(
         if accelerator is None or accelerator.is_main_process:
             file = run.predictions / f"{keys[-1]}.parquet"
             write_predictions(file, dataset, logits)
-            run.record(faces.file_name, replace(evaluation, **figures_of(file)))
+            run.record(faces.file_name, replace(evaluation, **figures_of(file, top_k)))
         if accelerator:
             accelerator.wait_for_everyone()
     return [run.metrics.evaluations[key] for key in keys]

@@ -153,14 +153,17 @@ def test_a_folder_of_classes_is_evaluated_whole_and_apart_from_the_runs_own(cli,
     run = Run(shutil.copytree(trained, tmp_path / "run"))
     own, card = run.metrics.evaluations, run.card.read_text()
     shutil.copytree(faces / "validation", tmp_path / faces.name)
+    run.recipe_file.write_text(run.recipe_file.read_text().replace("top_k: []", "top_k: [1, 3]"))
     code, out, err = cli("evaluate", run.path, "--data", f"folder:{tmp_path / faces.name}")
     assert code == 0, err
     assert "21 images" in out
+    assert [name in out for name in ("top 1", "top 2", "top 3", "top 4")] == [True, True, True, False]
     assert "no splits: all of its images" in " ".join(err.split())
     (key,) = run.metrics.evaluations.keys() - own.keys()
     other = run.metrics.evaluations[key]
     assert key == f"my-faces-test-{other.content[:8]}"
     assert not run.owns(other)
+    assert other.top_k[1] == other.accuracy <= other.top_k[2] <= other.top_k[3]
     assert {name: run.metrics.evaluations[name] for name in own} == own
     assert (run.path / other.predictions).is_file()
     redrawn = run.card.read_text()  # the card that the command names has the new figures

@@ -1,6 +1,7 @@
 """`fer-hf compare` as a user types it, on tiny models with made-up predictions."""
 
 import csv
+import re
 import shutil
 
 import pytest
@@ -38,32 +39,45 @@ def study(made, tmp_path):
 
 def test_a_study_is_ranked_written_and_drawn(cli, study, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")  # as in a pipe
-    code, out, err = cli("compare", "runs/phase1")
+    code, out, err = cli("compare", "runs/phase1", "--baseline", "runs/phase1/plain-seed=1", "--x", "augment.rotation")
     assert code == 0, err
     assert "left out: runs/phase1/attention-seed=2: not finished" in err
-    lines = out.splitlines()
-    shown = [line.split()[1] for line in lines if line.startswith("│")]
-    assert shown == ["attention", "balanced_efficientnet_b0", "smooth[v2]", "cutmix", "mixup", "plain"]
-    assert max(map(len, lines[:-1])) <= 120
+    shown = ["attention", "balanced_efficientnet_b0", "smooth[v2]", "cutmix", "mixup", "plain"]
+    first = re.findall(r"^ (\S+) .*\[", out, flags=re.MULTILINE)
+    assert all(name.startswith(start) for name, start in zip(shown, first, strict=True))  # a long one is folded
+    assert re.findall(r"^ (\S+) +[+\d.*]+ ", out, flags=re.MULTILINE)[-6:] == ["plain", *shown[:-1]]
+    assert max(map(len, out.splitlines())) <= 100
     assert "…" not in out
     assert "attention is better than balanced_efficientnet_b0: " in out.replace("\n", " ")
     with open(study / "compare.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == shown
     assert [int(row["seeds"]) for row in rows] == [2, 3, 3, 3, 3, 3]
+    assert [float(row["augment.rotation"]) for row in rows] == [5, 4, 3, 2, 1, 0]
+    with open(study / "compare_changes.csv", newline="") as file:
+        changes = list(csv.DictReader(file))
+    assert [row["figure"] for row in changes] == ["accuracy", *LABELS] * 5
+    gain = 100 * (float(rows[0]["mean"]) - float(rows[-1]["mean"]))
+    assert float(changes[0]["points"]) == pytest.approx(gain)
+    assert f"{gain:+.1f}*" in out
     assert all(0 < float(row["latency_min_ms"]) <= float(row["latency_ms"]) for row in rows)
     page = (study / "compare.md").read_text()
-    assert f"| plain | {float(rows[-1]['mean']) * 100:.1f} ± {float(rows[-1]['std']) * 100:.1f} |" in page
+    assert re.search(rf"\| plain +\| {float(rows[-1]['mean']) * 100:.1f} ± {float(rows[-1]['std']) * 100:.1f} \|", page)
     assert f"(threads: {torch.get_num_threads()})" in page
-    assert "![accuracy and latency](compare.png)" in page
+    assert "![accuracy and augment.rotation](compare.png)" in page
     with Image.open(study / "compare.png") as image:
         assert image.width == 1050
 
 
 def test_runs_one_by_one_go_to_a_folder_of_their_own_or_the_one_given(cli, study, tmp_path):
-    code, out, _ = cli("compare", "runs/phase1/plain-seed=0", "runs/phase1/mixup-seed=0")
+    Run(study / "plain-seed=0").update(model={"image_size": [64, 48]})
+    code, out, err = cli("compare", "runs/phase1/plain-seed=0", "runs/phase1/mixup-seed=0", "--x", "model.image_size")
     assert code == 0
-    assert "table and figure: runs/compare/compare.csv" in out
+    assert "not in the figure: mixup, which has no model.image_size" in err
+    with open(tmp_path / "runs/compare/compare.csv", newline="") as file:
+        assert {row["name"]: row["model.image_size"] for row in csv.DictReader(file)} == {"plain": "64", "mixup": ""}
+    assert "tables and figure: runs/compare/compare.csv" in out
+    assert not (tmp_path / "runs/compare/compare_changes.csv").exists()
     assert "not about other seeds" in out.replace("\n", " ")
     code, out, _ = cli("compare", "runs/phase1/plain-seed=0", "--output", "alone", "--metric", "balanced_accuracy")
     assert code == 0
@@ -78,6 +92,11 @@ def test_what_cannot_be_compared_ends_in_a_message(cli, study, tmp_path):
         (("runs/nowhere",), "There is no finished run in runs/nowhere"),
         (("runs/phase1", "--split", "validation"), "has no figures on a validation split: fer-hf evaluate"),
         (("runs/phase1", "--metric", "speed"), "'speed' is not one of"),
+        (("runs/phase1", "--format", "int8"), "with its int8 file: fer-hf evaluate"),
+        (("runs/phase1", "--dataset", "RAF-DB"), "--data SOURCE --split test (SOURCE: that of RAF-DB)"),
+        (("runs/phase1", "--baseline", "runs/phase1"), "'runs/phase1' is not a run folder"),
+        (("runs/phase1", "--baseline", "runs/phase1/attention-seed=2"), "attention-seed=2 is left out, see above"),
+        (("runs/phase1", "--x", "augment.rotatoin"), "Did you mean 'augment.rotation'?"),
     ):
         code, out, err = cli("compare", *arguments)
         assert (code, out) == (2, "")
@@ -86,4 +105,5 @@ def test_what_cannot_be_compared_ends_in_a_message(cli, study, tmp_path):
     shutil.rmtree(study / "mixup-seed=1/predictions")
     code, _, err = cli("compare", "runs/phase1")
     assert code == 2
-    assert "predictions/toy-test.parquet is missing: `fer-hf evaluate" in err
+    again = "predictions/toy-test.parquet is missing, which this makes again: fer-hf evaluate"
+    assert f"{again} runs/phase1/mixup-seed=1 --split test" in " ".join(err.split())

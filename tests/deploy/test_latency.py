@@ -28,7 +28,7 @@ def test_the_warm_up_does_not_count_and_milliseconds_are_milliseconds(monkeypatc
             time.sleep(0.2 if len(shapes) == 1 else 0.004)
 
     slow = Classifier(Slow(), processor, ("happy", "sad"))
-    monkeypatch.setattr(latency, "load_classifier", lambda folder: slow)
+    monkeypatch.setattr(latency, "load_classifier", lambda folder, format: slow)
     measured = cpu_latency(tmp_path)
     assert shapes == [(1, 3, 48, 48)] * (WARM_UP + 30)
     assert 4 <= measured["latency_min_ms"] <= measured["latency_ms"] < 200  # the first would have been 200

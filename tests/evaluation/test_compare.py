@@ -7,9 +7,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from run_maker import LABELS, make_run, noisy
+from sklearn.metrics import f1_score
 
 from fer_hf.errors import UserError
-from fer_hf.evaluation.compare import compare, configurations, evaluations, find_runs, predictions
+from fer_hf.evaluation.compare import Choice, changes, compare, configurations, evaluations, find_runs, predictions
 from fer_hf.runs.folder import Run
 
 TRUE = [LABELS[i % 3] for i in range(150)]
@@ -69,7 +70,7 @@ def test_rows_hold_means_over_seeds_and_are_ranked(tmp_path):
             predicted = [own if i < count else LABELS[(i + 1) % 3] for i, own in enumerate(TRUE)]
             mixing = {"augment": {"mixup": 0.2}} if name == "good" else {}
             make_run(tmp_path / f"{name}-seed={seed}", predicted, TRUE, seed=seed, seconds=60 + 60 * seed, **mixing)
-    compared = compare(configurations(find_runs([tmp_path])[0])[0], "test", "accuracy")
+    compared = compare(configurations(find_runs([tmp_path])[0])[0], "accuracy")
     first = compared.rows[0]
     assert [row.name for row in compared.rows] == ["good", "poor"]
     assert first.mean == pytest.approx(135 / 150)
@@ -84,7 +85,7 @@ def test_rows_hold_means_over_seeds_and_are_ranked(tmp_path):
 def test_one_seed_each_has_the_interval_of_its_card_and_says_what_the_test_is_about(tmp_path):
     one = make_run(tmp_path / "one", noisy(TRUE, 0.7, 1), TRUE)
     make_run(tmp_path / "two", noisy(TRUE, 0.69, 2), TRUE, augment={"mixup": 0.2})
-    compared = compare(configurations(find_runs([tmp_path])[0])[0], "test", "macro_f1")
+    compared = compare(configurations(find_runs([tmp_path])[0])[0], "macro_f1")
     row = next(row for row in compared.rows if row.name == "one")
     evaluation = one.metrics.evaluations["toy-test"]
     assert (row.low, row.high) == evaluation.macro_f1_ci
@@ -93,7 +94,7 @@ def test_one_seed_each_has_the_interval_of_its_card_and_says_what_the_test_is_ab
     assert "McNemar" in compared.verdict
     assert "not about other seeds" in compared.verdict
     assert all(a.mean >= b.mean for a, b in pairwise(compared.rows))
-    alone = compare({"one": [one]}, "test", "balanced_accuracy")  # whose interval the card lacks
+    alone = compare({"one": [one]}, "balanced_accuracy")  # whose interval the card lacks
     assert alone.rows[0].low < alone.rows[0].mean < alone.rows[0].high
     assert alone.verdict == "There is nothing to compare it with."
 
@@ -106,7 +107,7 @@ def test_images_are_matched_by_id_and_classes_by_name(tmp_path):
         tmp_path / "b", predicted[::-1], TRUE[::-1], ids=ids[::-1], labels=("sad", "happy", "neutral"), seed=1
     )
     runs = [first, backwards]
-    references, both = predictions(runs, evaluations(runs, "test"))
+    references, both = predictions(runs, evaluations(runs))
     assert (both[0] == both[1]).all()
     assert [LABELS[i] for i in references] == TRUE  # these labels are sorted already
     assert [LABELS[i] for i in both[0]] == predicted
@@ -116,17 +117,23 @@ def test_other_formats_and_test_time_augmentation_do_not_count(tmp_path):
     run = make_run(tmp_path / "a", TRUE, TRUE)
     plain = run.metrics.evaluations["toy-test"]
     run.update(evaluations={"x": replace(plain, tta="flip"), "y": replace(plain, format="int8")})
-    assert evaluations([run], "test") == [plain]
+    assert evaluations([run]) == [plain]
+    assert evaluations([run], Choice(format="int8")) == [replace(plain, format="int8")]
+    with pytest.raises(UserError, match=r"model_int8\.onnx is missing: `fer-hf export \S+ --int8` makes it again"):
+        compare({"a": [run]}, choice=Choice(format="int8"))
+    run.onnx.mkdir()
+    (run.onnx / "model_int8.onnx").write_bytes(b"0" * 400)
+    assert compare({"a": [run]}, choice=Choice(format="int8")).rows[0].megabytes == 0.0004
     metrics = json.loads(run.metrics_file.read_text())
     del metrics["evaluations"]["toy-test"]
     run.metrics_file.write_text(json.dumps(metrics))
-    with pytest.raises(UserError, match="has no figures on a test split: fer-hf evaluate"):
-        evaluations([run], "test")
+    with pytest.raises(UserError, match=r"no figures on a test split: fer-hf evaluate \S+ --split test\. It has: x, y"):
+        evaluations([run])
 
 
 def refused(runs: list[Run]) -> str:
     with pytest.raises(UserError) as caught:
-        predictions(runs, evaluations(runs, "test"))
+        predictions(runs, evaluations(runs))
     return str(caught.value)
 
 
@@ -142,15 +149,73 @@ def test_what_cannot_be_compared_is_refused_with_what_differs(tmp_path):
     relabelled = make_run(tmp_path / "relabelled", TRUE, [*TRUE[1:], "happy"])
     assert "differ in the labels of the images" in refused([first, relabelled])
     (images.predictions / "toy-test.parquet").unlink()
-    assert "toy-test.parquet is missing: `fer-hf evaluate" in refused([first, images])
+    again = f"toy-test.parquet is missing, which this makes again: fer-hf evaluate {images.path} --split test"
+    assert refused([first, images]).endswith(again)
 
 
 def test_the_dataset_that_all_share_is_compared_the_runs_own_first(tmp_path):
     one, two = make_run(tmp_path / "a", TRUE, TRUE, dataset="A"), make_run(tmp_path / "b", TRUE, TRUE, dataset="B")
     one.update(evaluations={"B-test": two.metrics.evaluations["B-test"]})
-    assert [row.dataset for row in evaluations([one, two], "test")] == ["B", "B"]
+    assert [row.dataset for row in evaluations([one, two])] == ["B", "B"]
     two.update(evaluations={"A-test": one.metrics.evaluations["A-test"]})
-    assert [row.dataset for row in evaluations([one, two], "test")] == ["A", "A"]
+    assert [row.dataset for row in evaluations([one, two])] == ["A", "A"]
+    assert [row.dataset for row in evaluations([one, two], Choice(dataset="B"))] == ["B", "B"]
     copy = replace(one.metrics.evaluations["A-test"], own=False, content="other", images=7)
     one.update(evaluations={"A-test-other": copy})
-    assert [row.images for row in evaluations([one, two], "test")] == [150, 150]
+    assert [row.images for row in evaluations([one, two])] == [150, 150]
+
+
+def test_data_of_one_name_are_told_apart_by_their_content(tmp_path):
+    """Trained on women/faces and on men/faces, each evaluated on both."""
+    runs, (women, men) = [], ("a1" * 6, "b2" * 6)
+    for name, own, other in (("w", women, men), ("m", men, women)):
+        run = make_run(tmp_path / name, TRUE, TRUE, dataset="faces", seed=len(runs))
+        row = run.metrics.evaluations["faces-test"]
+        run.update(
+            evaluations={
+                f"faces-test-{other[:8]}": replace(row, content=other, own=False),
+                "faces-test": replace(row, content=own, own=True),
+            }
+        )
+        runs.append(run)
+    assert {row.content for row in evaluations(runs)} == {women}  # the first run's own
+    assert {row.content for row in evaluations(runs, Choice(dataset="b2b2b2b2"))} == {men}
+    with pytest.raises(UserError) as caught:
+        evaluations(runs, Choice("validation", "int8", "RAF-DB"))
+    assert str(caught.value) == (
+        f"{runs[0].path} has no figures on a validation split of RAF-DB with its int8 file: fer-hf evaluate "
+        f"{runs[0].path} --data SOURCE --split validation --format int8 (SOURCE: that of RAF-DB). "
+        "It has: faces-test, faces-test-b2b2b2b2."
+    )
+
+
+def test_what_training_took_is_the_most_of_the_seeds_and_the_images_are_those_of_training(tmp_path):
+    for seed, memory in ((0, 900.0), (1, 1200.0)):
+        run = make_run(tmp_path / f"a-seed={seed}", TRUE, TRUE, seed=seed)
+        run.update(training={"peak_memory_mb": memory}, data={"splits": {"train": {"images": 700}}})
+    (row,) = compare(configurations(find_runs([tmp_path])[0])[0]).rows
+    assert (row.train_images, row.memory_mb, row.images) == (700, 1200.0, 150)
+    run.update(data={"splits": {}}, training={"peak_memory_mb": None})
+    row = compare({"a": [run]}).rows[0]
+    assert (row.train_images, row.memory_mb) == (None, None)
+
+
+def test_each_class_is_held_against_the_baseline():
+    rng = np.random.default_rng(0)
+    true = np.repeat([0, 1, 3], [300, 300, 40])  # no image of class 2
+    base = np.stack([np.where(rng.random(640) < 0.6, true, rng.integers(0, 4, 640)) for _ in range(2)])
+    better = np.where((true == 1) & (rng.random((2, 640)) < 0.8), true, base)  # in class 1 alone
+    found = changes(true, {"base": base, "better": better, "same": base}, "base", "accuracy", list("abcd"))
+    assert [change.figure for change in found] == ["accuracy", "a", "b", "d"] * 2
+    assert [change.configuration for change in found] == ["better"] * 4 + ["same"] * 4
+    for change, at in zip(found[1:4], (0, 1, 3), strict=True):
+        before, after = (
+            np.mean([f1_score(true, seed, average=None, labels=range(4))[at] for seed in seeds])
+            for seeds in (base, better)
+        )
+        assert change.baseline == pytest.approx(before)
+        assert change.points == pytest.approx(100 * (after - before))
+        assert change.low <= change.points <= change.high
+    assert found[0].points == pytest.approx(100 * ((better == true).mean() - (base == true).mean()))
+    assert [change.more_than_chance for change in found[:4]][0::2] == [True, True]
+    assert [(change.points, change.more_than_chance) for change in found[4:]] == [(0, False)] * 4

@@ -4,6 +4,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as PILImage
 from PIL import ImageFilter
+from torchvision.transforms.v2 import functional as tv
 from transformers import (
     CLIPImageProcessor,
     ConvNextImageProcessor,
@@ -123,6 +124,13 @@ def test_more_samples_change_nothing_for_the_first_ones():
     assert many.max() < 1
 
 
+def test_what_came_later_draws_numbers_of_its_own():
+    first = np.random.Generator(np.random.Philox(key=[1, 3])).random((8, 16), dtype=np.float32)
+    drawn = TrainTransform(SPEC, 8, 1).uniform(3, INDEX)
+    assert torch.equal(drawn[:, :16], torch.from_numpy(first))
+    assert len(drawn.unique()) == drawn.numel() == 8 * 20
+
+
 NOTHING = {
     "crop_scale": (1.0, 1.0),
     "crop_ratio": (1.0, 1.0),
@@ -166,6 +174,36 @@ def test_rotation_turns_by_the_drawn_angle_and_keeps_the_aspect():
     # The grid maps output to input, so what is seen turns the other way; 12 is the bar's distance from the centre.
     assert np.hypot(x - 39.5, y - 19.5) == pytest.approx(12, abs=0.5)
     assert np.arctan2(y - 19.5, x - 39.5) == pytest.approx(-angle, abs=0.1)
+
+
+def test_shear_shift_and_rotation_are_those_of_torchvision():
+    spec = ImageSpec((40, 60), (40, 60), tv.InterpolationMode.BILINEAR, (0.0,) * 3, (1.0,) * 3)
+    pictures = torch.stack([to_uint8(image) for image in faces(6, (60, 40), "RGB")])
+    transform = TrainTransform(spec, 6, 0, **(NOTHING | {"rotation": 20.0, "shear": 15.0, "shift": 0.1}))
+    drawn, ours = transform.uniform(0, range(6)), transform(pictures, range(6), 0)
+    angle, lean, x, y = (2 * drawn[:, [5, 16, 17, 18]] - 1).mul(torch.tensor([20, 15, 0.1 * 60, 0.1 * 40])).T
+    for row, picture in enumerate(pictures.float() / 255):
+        # torchvision moves the picture after it was turned, we before.
+        a, k = np.deg2rad(float(angle[row])), np.tan(np.deg2rad(float(lean[row])))
+        map_back = np.array([[1, k], [0, 1]]) @ [[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]
+        moved = (-np.linalg.inv(map_back) @ [float(x[row]), float(y[row])]).tolist()
+        settings = {"angle": -float(angle[row]), "translate": moved, "scale": 1.0, "shear": [float(lean[row]), 0.0]}
+        settings |= {"interpolation": spec.interpolation}
+        turned, inside = (tv.affine(image, **settings) for image in (picture, picture * 0 + 1))
+        assert (inside > 0.999).float().mean() > 0.5
+        assert float(((ours[row] - turned).abs() * (inside > 0.999)).max()) < 1e-3
+
+
+def test_hue_is_turned_as_torchvision_does():
+    spec = ImageSpec((48, 48), (48, 48), SPEC.interpolation, (0.0,) * 3, (1.0,) * 3)
+    transform = TrainTransform(spec, 8, 0, **(NOTHING | {"hue": 0.5}))
+    batch = BATCH.clone()
+    batch[0] = torch.tensor([[0, 255, 255], [0, 255, 0], [0, 255, 128]]).repeat(1, 16)[:, None].expand(3, 48, 48)
+    turns = transform.uniform(0, INDEX)[:, 19] - 0.5
+    for ours, image, turn in zip(transform(batch, INDEX, 0), batch.float() / 255, turns, strict=True):
+        assert torch.allclose(ours, tv.adjust_hue(image, float(turn)), atol=1e-4)
+    grey = torch.stack([to_uint8(image) for image in faces(8)])
+    assert torch.equal(transform(grey, INDEX, 0), TrainTransform(spec, 8, 0, **NOTHING)(grey, INDEX, 0))
 
 
 def test_erasing_removes_between_2_and_20_percent_of_the_pixels():

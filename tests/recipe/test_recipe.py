@@ -112,6 +112,13 @@ def test_mistakes_are_named(tmp_path, override, message):
         ("train:\n  progressive_sizes: [24]\n  num_train_epochs: 1", "for 1 epochs: each needs one (PATH, line 2)"),
         ("train:\n  sam_adaptive: true\n", "set train.sam_rho (PATH, line 2)"),
         ("augment: {enabled: false, cutmix: 1}", "augment.enabled is false"),
+        (
+            "data: {label_set: [happy, sad]}\nevaluate:\n  top_k: [1, 3]\n",
+            "evaluate.top_k: 3 is more than the 2 labels happy, sad (PATH, line 3)",
+        ),
+        ("evaluate: {top_k: [0]}", "should be greater than or equal to 1, but it is 0 (PATH, line 1)"),
+        ("augment: {hue: 0.6}", "should be less than or equal to 0.5, but it is 0.6 (PATH, line 1)"),
+        ("augment: {shear: 90}", "should be less than 90, but it is 90 (PATH, line 1)"),
         ("train:\n\n  metric_for_best_model: f2\n", "but it is 'f2' (PATH, line 3)"),
         (
             "train:\n  stages:\n    - learning_rate: 0\n",

@@ -12,7 +12,7 @@ from PIL import Image
 from fer_hf.report.figures import (
     ORANGE,
     STYLE,
-    accuracy_latency_figure,
+    comparison_figure,
     confusion_matrix_figure,
     learning_curves_figure,
     per_class_figure,
@@ -162,16 +162,18 @@ def test_a_single_epoch_and_a_single_bin_can_be_drawn(tmp_path):
     assert len(write_figures(tmp_path, evaluation, LABELS, training, "FER2013")) == 4
 
 
+COST = "CPU latency of one image, ms (median)"
+
+
 def configuration(name, mean, latency):
     shared = {"dataset": "FER2013", "split": "test", "images": 3589}
-    return SimpleNamespace(**shared, name=name, mean=mean, low=mean - 0.02, high=mean + 0.01, latency_ms=latency)
+    return SimpleNamespace(**shared, name=name, mean=mean, low=mean - 0.02, high=mean + 0.01, x=latency)
 
 
 def test_accuracy_and_latency_have_intervals_and_a_front_of_what_nothing_faster_beats():
     rows = [configuration("b0", 0.70, 20.0), configuration("slow", 0.69, 30.0), configuration("vit", 0.72, 90.0)]
-    figure = accuracy_latency_figure(
-        [*rows, configuration("tiny", 0.60, 5.0), configuration("b0x", 0.68, 20)], "macro_f1"
-    )
+    five = [*rows, configuration("tiny", 0.60, 5.0), configuration("b0x", 0.68, 20)]
+    figure = comparison_figure(five, "macro_f1", "latency", COST)
     axes = figure.axes[0]
     assert {"Macro F1 and latency: FER2013, test split (3,589 images)", "macro F1", "2"} <= set(texts(figure))
     assert any("2  slow" in text for text in texts(figure))
@@ -182,18 +184,38 @@ def test_accuracy_and_latency_have_intervals_and_a_front_of_what_nothing_faster_
     colours = {tuple(points.get_facecolor()[0]): len(points.get_offsets()) for points in axes.collections[1:]}
     assert colours[to_rgba(ORANGE)] == 3
     assert axes.get_xscale() == "log"
-    assert accuracy_latency_figure(rows, "accuracy").axes[0].get_xscale() == "linear"
-    assert accuracy_latency_figure(rows[:1], "accuracy").axes[0].get_xscale() == "linear"
+    assert comparison_figure(rows, "accuracy", "latency", COST).axes[0].get_xscale() == "linear"
+    assert comparison_figure(rows[:1], "accuracy", "latency", COST).axes[0].get_xscale() == "linear"
+
+
+def test_a_key_of_the_recipe_is_an_axis_of_numbers_that_are_joined_or_of_text():
+    mixtures = [("half", 0.5), ("men", 0.0), ("all", None), ("women", 1.0)]
+    rows = [configuration(name, 0.7 - at / 100, share) for at, (name, share) in enumerate(mixtures)]
+    figure = comparison_figure(rows, "accuracy", "data.mixture.gender.female")
+    axes = figure.axes[0]
+    assert axes.get_xscale() == "linear"  # from 0 on
+    assert axes.get_xlabel() == "data.mixture.gender.female"
+    assert np.round(axes.lines[0].get_xydata(), 2).tolist() == [[0, 0.69], [0.5, 0.7], [1, 0.67]]
+    assert {text.get_text(): text.xy[0] for text in axes.texts} == {"1": 0.5, "2": 0.0, "4": 1.0}  # as in the table
+    rows = [
+        configuration("a", 0.7, "vit_tiny"),
+        configuration("b", 0.6, "resnet18"),
+        configuration("c", 0.5, "vit_tiny"),
+    ]
+    axes = comparison_figure(rows, "accuracy", "model.name").axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["resnet18", "vit_tiny"]
+    assert [text.xy for text in axes.texts] == [(0, 0.6), (1, 0.7), (1, 0.5)]
+    assert comparison_figure([configuration("a", 0.7, None)], "accuracy", "images", "training images").axes
 
 
 def test_twenty_configurations_are_numbered_in_the_order_of_the_table(tmp_path):
     rng = np.random.default_rng(0)
     rows = [configuration(f"configuration_{i}", 0.66 - i / 1000, 10 * (1 + rng.normal(0, 0.1))) for i in range(20)]
-    figure = accuracy_latency_figure(rows, "accuracy")
+    figure = comparison_figure(rows, "accuracy", "latency", COST)
     axes = figure.axes[0]
     numbers = {text.get_text(): text.xy for text in axes.texts if text.get_text().isdigit()}
     assert len(numbers) == 20
-    assert numbers["3"] == (rows[2].latency_ms, rows[2].mean)
+    assert numbers["3"] == (rows[2].x, rows[2].mean)
     save_figure(figure, tmp_path / "compare.png")
     names = next(legend for legend in figure.legends if "20  configuration_19" in texts(legend))
     box = names.get_window_extent()

@@ -432,6 +432,14 @@ def test_other_data_of_the_same_name_are_marked_and_never_the_headline(metrics):
     assert rows == ["FER2013 test", "FER2013 test (cccccccc)"]
 
 
+def test_every_top_k_is_a_column_with_a_dash_where_it_was_not_measured(metrics):
+    metrics["evaluations"]["fer2013-test"]["top_k_accuracy"] = {"3": 0.987}
+    card = card_text(read_record(Metrics, metrics))
+    assert "| Balanced | Top-2 | Top-3 |  ECE |" in card
+    assert "|    70.0% | 92.5% | 98.7% | 6.2% |" in card
+    assert "|    73.3% | 92.5% |     – | 6.2% |" in card
+
+
 def test_augmented_figures_are_labelled_and_never_the_main_ones(metrics):
     plain = card_of(metrics)
     flip = evaluation("test", "pytorch", [[10, 0, 0], [0, 20, 0], [0, 1, 9]]) | {"tta": "flip"}

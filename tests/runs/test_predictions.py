@@ -7,7 +7,9 @@ from scipy.special import softmax
 
 from fer_hf.errors import UserError
 from fer_hf.metrics import classification_metrics
+from fer_hf.runs.folder import Run
 from fer_hf.runs.predictions import figures_of, read_predictions, write_predictions
+from fer_hf.runs.records import Evaluation
 
 NAMES = ["sad", "happy", "angry"]
 LOGITS = np.array([[1.5, 0.25, -1.0], [0.0, 2.0, 0.5]])
@@ -34,6 +36,9 @@ def test_predictions_come_back_with_names_and_attributes(tmp_path, dataset):
     assert figures.pop("attributes") == {"gender": 1}  # known of one of the two
     assert figures == classification_metrics(LOGITS, np.array([0, 2]), NAMES)
     assert [path.name for path in file.parent.iterdir()] == ["toy-test.parquet"]
+    run = Run(tmp_path)
+    run.record("toy", Evaluation("toy", "test", **figures_of(file, [3, 1])))
+    assert run.metrics.evaluations["toy-test"].top_k == {1: 0.5, 2: 1.0, 3: 1.0}
 
 
 def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path, dataset):

@@ -127,6 +127,8 @@ def test_two_datasets_under_one_name_are_kept_apart(run, first, second, name):
     keys = [run.record(name, evaluation) for evaluation in (one, other, one, other)]
     assert keys == [f"{name}-test", f"{name}-test-22222222"] * 2
     assert [evaluation.accuracy for evaluation in run.metrics.evaluations.values()] == [0.1, 0.2]
+    with pytest.raises(UserError, match=r"test split: fer-hf evaluate .* --split test --format int8 --tta flip$"):
+        run.evaluation("test", "int8", "flip")
     with pytest.raises(UserError, match="no figures on its test split: fer-hf evaluate"):
         run.evaluation("test")
 
