@@ -50,6 +50,7 @@ def training_arguments(train: Train, folder: Path) -> TrainingArguments:
         "logging_nan_inf_filter": False,  # such a loss stops the run
         "restore_callback_states_from_checkpoint": True,
         "remove_unused_columns": False,
+        "label_names": ["labels"],  # which not every network takes
         "ddp_find_unused_parameters": False,
         "dataloader_pin_memory": on_gpu,
         "accelerator_config": {"non_blocking": on_gpu},

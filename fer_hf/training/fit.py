@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from transformers.trainer_callback import TrainerState
 
 from fer_hf.data import Faces
 from fer_hf.errors import TerminatedError, UserError
+from fer_hf.models.load import check_loads_again
 from fer_hf.recipe.schema import Recipe
 from fer_hf.runs.folder import Run
 from fer_hf.runs.records import Best, Epoch, Stage, Training
@@ -23,7 +25,7 @@ from fer_hf.training.build import StagePlan, TrainerBuilder
 from fer_hf.training.callbacks import Clock, ProgressLine, SaveOnSigterm, tensorboard_callback
 from fer_hf.training.checkpoints import newest_sound
 from fer_hf.training.hooks import unprepare
-from fer_hf.training.launch import processes
+from fer_hf.training.launch import processes, told_by_main
 from fer_hf.training.profile import Profile
 from fer_hf.training.trainer import FerTrainer
 
@@ -44,12 +46,13 @@ def fit(recipe: Recipe, faces: Faces | DatasetDict, run: Run, resume: bool = Fal
         profile: measure how many seconds each part of a step took, for `run.metrics.training.profile`.
 
     Raises:
-        UserError: something does not go together, or into memory.
+        UserError: something does not go together, or into memory, or the network could not be loaded again.
         FerError: training diverged, or could not be saved; earlier checkpoints are untouched.
         TerminatedError: SIGTERM came; the step in which it came is saved.
     """
     set_seed(recipe.train.seed)
     builder, summary = TrainerBuilder(recipe, faces, run), Summary({} if profile else None)
+    told_by_main(partial(check_loads_again, builder.loaded, run.path / ".check"))
     for stage in builder.stages:
         _fit_stage(builder, stage, summary, resume)
     if processes().is_main_process:

@@ -3,10 +3,8 @@
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 
 from fer_hf.data import Faces
 from fer_hf.errors import UserError
@@ -20,7 +18,7 @@ from fer_hf.runs.folder import Run
 from fer_hf.runs.records import Hub
 from fer_hf.training.arguments import training_arguments
 from fer_hf.training.fit import fit
-from fer_hf.training.launch import keep_memory, processes
+from fer_hf.training.launch import keep_memory, processes, told_by_main
 from fer_hf.workflows.evaluate import EvaluationOptions, evaluate_on
 from fer_hf.workflows.export import export_model
 from fer_hf.workflows.faces import check_splits, recipe_faces, remarks, splits_csv
@@ -57,7 +55,7 @@ def train(recipe: Recipe, output: str | Path | None = None, resume: bool = False
     training_arguments(recipe.train, Path("runs"))  # what transformers refuses, it refuses before anything is made
     state = processes()
     faces = recipe_faces(recipe)  # before there is a folder: a mistake in the data leaves nothing behind
-    run = _open_run(recipe, Path(output) if output else None, resume, state)
+    run = _open_run(recipe, Path(output) if output else None, resume)
     try:
         if run.metrics.finished:
             logger.info("%s is finished already: a new run starts without --resume.", run.path)
@@ -100,22 +98,17 @@ def keep_freed_memory() -> None:
         keep_memory()
 
 
-def _open_run(recipe: Recipe, output: Path | None, resume: bool, state: PartialState) -> Run:
+def _open_run(recipe: Recipe, output: Path | None, resume: bool) -> Run:
     """The run folder, new or to be resumed; the main process chooses and makes it, the others are told."""
-    chosen: list[Any] = [None]
-    run: Run | None = None
-    if state.is_main_process:
-        try:
-            run = _choose_run(recipe, output, resume)
-            run.lock()
-            chosen = [str(run.path)]
-        except Exception as error:  # the other processes must hear of it, or they would wait for ever
-            chosen = [error]
-    if state.num_processes > 1:
-        broadcast_object_list(chosen)
-    if isinstance(chosen[0], Exception):
-        raise chosen[0]
-    return run or Run(chosen[0])  # the main process goes on with the one that it has locked
+    opened: list[Run] = []  # and locked, in this process
+
+    def choose() -> str:
+        opened.append(_choose_run(recipe, output, resume))
+        opened[0].lock()
+        return str(opened[0].path)
+
+    path = told_by_main(choose)
+    return opened[0] if opened else Run(path)
 
 
 def _choose_run(recipe: Recipe, output: Path | None, resume: bool) -> Run:

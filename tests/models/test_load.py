@@ -23,7 +23,7 @@ from fer_hf.images.batches import to_uint8
 from fer_hf.images.spec import ImageSpec
 from fer_hf.images.transforms import EvalTransform
 from fer_hf.models.load import load_model, save_model
-from fer_hf.models.network import head
+from fer_hf.models.network import heads
 
 FER7 = LABEL_SETS["fer7"]
 DIMA806 = ["sad", "disgust", "angry", "neutral", "fear", "surprise", "happy"]
@@ -92,7 +92,7 @@ def test_seven_labels_of_something_else_are_not_kept(tmp_path):
     loaded = load_model(str(folder), FER7)
     assert loaded.head.startswith("new")
     original = ViTForImageClassification.from_pretrained(folder)
-    assert not torch.equal(head(loaded.model).weight, original.classifier.weight)
+    assert not torch.equal(heads(loaded.model)[0].weight, original.classifier.weight)
     assert torch.equal(loaded.model.vit.embeddings.cls_token, original.vit.embeddings.cls_token)
 
 
@@ -185,7 +185,7 @@ def test_the_models_of_the_studies(name, size):
 )
 def test_a_finished_run_on_new_data(tmp_path, labels):
     finished = load_model("test_resnet", FER7, pretrained=False, image_size=48, drop_rate=0.2)
-    torch.nn.init.normal_(head(finished.model).weight)
+    torch.nn.init.normal_(heads(finished.model)[0].weight)
     save_model(finished.model, finished.processor, tmp_path / "run" / "model")
     loaded = load_model(str(tmp_path / "run"), labels)
     assert loaded.label_names == tuple(labels)
@@ -197,8 +197,8 @@ def test_a_finished_run_on_new_data(tmp_path, labels):
         assert loaded.head == "kept, rows by name"
     else:
         assert loaded.head == "new (random weights)"
-        assert not set(head(loaded.model).weight.flatten().tolist()) & set(
-            head(finished.model).weight.flatten().tolist()
+        assert not set(heads(loaded.model)[0].weight.flatten().tolist()) & set(
+            heads(finished.model)[0].weight.flatten().tolist()
         )
     save_model(loaded.model, loaded.processor, tmp_path / "next" / "model")
     again = load_model(str(tmp_path / "next"))

@@ -11,7 +11,7 @@ from fer_hf.errors import UserError
 from fer_hf.models.load import load_model
 from fer_hf.models.network import (
     feature_map,
-    head,
+    heads,
     layer_depths,
     network,
     no_weight_decay,
@@ -45,7 +45,7 @@ def test_where_timm_keeps_its_network(make, prefix, inner, outputs):
     model = make()
     assert timm_network(model) == (prefix, inner(model))
     assert network(model) is (model.timm_model if prefix == "timm_model." else model)
-    assert head(model).out_features == outputs
+    assert heads(model)[0].out_features == outputs
     names = {without_prefix(name) for name, _ in model.named_parameters()}
     if inner(model) is not None:
         assert {name for name, _ in inner(model).named_parameters()} <= names
@@ -53,8 +53,8 @@ def test_where_timm_keeps_its_network(make, prefix, inner, outputs):
 
 
 def test_a_model_without_a_classifier():
-    with pytest.raises(UserError, match="has no linear classifier with 0 outputs"):
-        head(timm.create_model("test_resnet", num_classes=0))
+    with pytest.raises(UserError, match="has no classifier with 0 outputs"):
+        heads(timm.create_model("test_resnet", num_classes=0))
 
 
 def test_what_timm_exempts_from_decay():
@@ -68,7 +68,7 @@ def test_what_timm_exempts_from_decay():
 def test_depths_rise_from_the_stem_to_the_head(name):
     model = wrapped(name)
     layers = layer_depths(model)
-    in_head = {id(p) for p in head(model).parameters()}
+    in_head = {id(p) for p in heads(model)[0].parameters()}
     assert set(layers) == {n for n, _ in model.named_parameters()}
     assert {n for n, p in model.named_parameters() if id(p) in in_head} == {
         n for n, d in layers.items() if d == max(layers.values())
