@@ -44,6 +44,7 @@ CONTAMINATION_NOTE = (
     "set with disgust recall 1.0, which fits over-sampling before the split). FER2013 scores that start from it are "
     "inflated; compare with a control from `google/vit-base-patch16-224-in21k`."
 )
+OTHERS = "Take another network, such as timm/resnet18.a1_in1k or timm/efficientnet_b0.ra_in1k."
 NEW, KEPT = "new (random weights)", "kept, rows by name"
 
 
@@ -123,6 +124,11 @@ def load_model(name: str | Path | Run, labels: Sequence[str] | None = None, **op
             raise
         keys = " or model.".join(settings.dropout)
         raise UserError(f"{source.name!r} does not take model.{keys}: {error}.") from error
+    except RuntimeError as error:  # of timm's constructors, under the way in which transformers calls them
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"transformers {transformers.__version__} cannot load {source.name!r}: {reason} {OTHERS}"
+        ) from error
     except (OSError, ValueError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise
@@ -336,7 +342,7 @@ def check_loads_again(loaded: Loaded, folder: Path) -> None:
     if reason:
         raise UserError(
             f"This network is not trained: transformers {transformers.__version__} could not load again what it saves "
-            f"({reason}). Take another one, such as timm/resnet18.a1_in1k or timm/efficientnet_b0.ra_in1k."
+            f"({reason[:200]}). {OTHERS}"
         )
 
 

@@ -30,6 +30,7 @@ from fer_hf.training.profile import Profile
 from fer_hf.training.trainer import FerTrainer
 
 logger = logging.getLogger(__name__)
+LAST_IS_ALONE = "{images} images in batches of {size}: the one left over, another in each epoch, is left out"
 
 
 def fit(recipe: Recipe, faces: Faces | DatasetDict, run: Run, resume: bool = False, profile: bool = False) -> None:
@@ -72,6 +73,8 @@ def _fit_stage(builder: TrainerBuilder, stage: StagePlan, summary: "Summary", re
     ended = state if state and _has_ended(state) else None
     if processes().is_main_process:
         _log_beginning(builder, stage, args, bool(ended))
+        if trainer.last_is_alone and not stage.number:
+            logger.info("  %s", LAST_IS_ALONE.format(images=len(builder.train), size=args.train_batch_size))
     if ended:
         trainer.load_checkpoint(str(checkpoint))
         trainer.state = ended
@@ -94,6 +97,11 @@ def _run(trainer: FerTrainer, stage: StagePlan, checkpoint: Path | None, seconds
     try:
         with memory_explained(lambda: what_to_lower(trainer)):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except ValueError as error:
+        if "more than 1 value per channel" in str(error):
+            advice = "raise train.per_device_train_batch_size, and have two training images or more"
+            raise UserError(f"Batch norm needs two images or more in a batch: {advice}.") from error
+        raise
     except RuntimeError as error:  # of a loader whose workers were terminated, as those of an evaluation are
         if sigterm.received:
             raise TerminatedError("Stopped by SIGTERM: go on from the last checkpoint with --resume.") from error
@@ -169,7 +177,7 @@ class Summary:
         self.log += [{k: v + shift.get(k, 0) for k, v in entry.items()} for entry in state.log_history]
         self.epochs, self.steps = self.epochs + (state.epoch or 0.0), self.steps + state.global_step
         self.stopped_early |= state.global_step < state.max_steps
-        values = [best for best in (self.best, state.best_metric) if best is not None]
+        values = [best for best in (trainer.best_before, state.best_metric) if best is not None]
         self.best = (max if self.args.greater_is_better else min)(values)
         learning, epochs = trainer.model.num_parameters(only_trainable=True), round(state.epoch or 0.0, 4)
         self.stages.append(Stage(trainable, learning, epochs, state.global_step, self.args.learning_rate))

@@ -327,7 +327,7 @@ def test_a_diverged_training_is_no_success(cli, recipe, faces, tmp_path):
 def test_what_transformers_refuses_leaves_no_folder(cli, recipe, faces, tmp_path):
     code, _, err = cli("train", recipe, f"data.source=folder:{faces}", "train.lr_scheduler_type=cosin")
     assert code == 2
-    assert "does not make TrainingArguments" in err
+    assert "train.lr_scheduler_type='cosin' (the command line): cosin is not a valid" in err
     assert not (tmp_path / "runs").exists()
 
 
