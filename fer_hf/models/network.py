@@ -109,6 +109,16 @@ def head_names(model: nn.Module) -> set[str]:
     return {name for name, parameter in model.named_parameters() if id(parameter) in in_head}
 
 
+def set_memory_format(model: nn.Module, memory_format: torch.memory_format) -> None:
+    """Lay the weights of convolutions `(O, I, h, w)` out as `torch.channels_last`, or as they were.
+
+    `Module.to` does it for all tensors of four dimensions or five, and fails for five.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.to(memory_format=memory_format)
+
+
 def without_prefix(name: str) -> str:
     """The name of a parameter in the network itself: `blocks.6.0.bn1.weight` of `timm_model.blocks.6.0.bn1.weight`.
 

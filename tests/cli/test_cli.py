@@ -236,6 +236,11 @@ def bad_recipe(tmp_path: Path, text: str) -> Path:
         (["train", "{recipe}", "train.learning_rat=1"], "train.learning_rate"),
         (["train", "nowhere.yaml"], "There is no recipe 'nowhere.yaml'"),
         (["train", "{recipe}", "data.source=folder:{faces}", "--output", "{trained}"], "add --resume"),
+        (["train", "{recipe}", "data.source=folder:{faces}", "--resume-from", "4"], "no checkpoint to resume from"),
+        (
+            ["train", "{recipe}", "data.source=folder:{faces}", "--output", "{trained}", "--resume-from", "4"],
+            "has been trained to its end",
+        ),
         (
             ["train", "{recipe}", "data.source=folder:{faces}", "train.seed=1", "--output", "{trained}", "--resume"],
             "train.seed was 42, now 1",

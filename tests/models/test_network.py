@@ -26,6 +26,7 @@ from fer_hf.models.network import (
     layer_depths,
     network,
     no_weight_decay,
+    set_memory_format,
     timm_network,
     without_prefix,
 )
@@ -107,6 +108,15 @@ def test_every_classifier_is_found_and_drawn_anew_and_on_top(make, parts):
     assert head_names(model) == {f"{part}.{name}" for part in parts for name in ("weight", "bias")}
     depths = layer_depths(model)
     assert all(depths[name] == max(depths.values()) for name in head_names(model))
+
+
+def test_only_weights_of_images_become_channels_last():
+    model = nn.ModuleList([nn.Conv3d(2, 2, 1), nn.Conv2d(2, 2, 3), nn.Linear(2, 2)])
+    set_memory_format(model, torch.channels_last)
+    assert model[1].weight.is_contiguous(memory_format=torch.channels_last)
+    assert model[0].weight.is_contiguous()
+    set_memory_format(model, torch.contiguous_format)
+    assert model[1].weight.is_contiguous()
 
 
 def test_what_timm_exempts_from_decay():
