@@ -61,7 +61,8 @@ def process_settings_kept() -> Iterator[None]:
     """Inside, libraries may change settings of this process; at the end they are what they were.
 
     These are: environment variables, warning filters, levels of loggers, the garbage collector's, and of torch the
-    number of threads and the precision of matrix products. Also a decorator, of functions that users call.
+    number of threads, the precision of matrix products and whether algorithms are deterministic. Also a
+    decorator, of functions that users call.
 
     Example:
         >>> with process_settings_kept():
@@ -82,6 +83,9 @@ def process_settings_kept() -> Iterator[None]:
         at_the_end.callback(gc.enable if gc.isenabled() else gc.disable)
         at_the_end.callback(gc.set_threshold, *gc.get_threshold())
         at_the_end.callback(torch.set_num_threads, torch.get_num_threads())
+        at_the_end.callback(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled())
+        for name in ("deterministic", "benchmark"):
+            at_the_end.callback(setattr, torch.backends.cudnn, name, getattr(torch.backends.cudnn, name))
         at_the_end.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
         yield
 

@@ -67,12 +67,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from fer_hf.emotions import LABEL_SETS
     from fer_hf.models.load import load_model, save_model
-    from fer_hf.models.network import head
+    from fer_hf.models.network import heads
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
         loaded = load_model("test_resnet", LABEL_SETS["fer7"], pretrained=False, image_size=32)
-        torch.nn.init.normal_(head(loaded.model).weight, std=5)
+        torch.nn.init.normal_(heads(loaded.model)[0].weight, std=5)
     folder = tmp_path_factory.mktemp("tiny") / "model"
     save_model(loaded.model, loaded.processor, folder)
     return folder

@@ -26,7 +26,7 @@ SIGNATURES = {
     "load_faces": "(source, label_set='fer7', *, purpose='training', check_images=True, **settings)",
     "load_recipe": "(name, overrides=None)",
     "push": "(run, repo_id=None, private=False, dry_run=False)",
-    "train": "(recipe, output=None, resume=False, profile=False)",
+    "train": "(recipe, output=None, resume=False, profile=False, resume_from=None)",
 }
 CLASSES = {"Classifier", "Evaluation", "Faces", "FerError", "Recipe", "Run", "UserError"}
 

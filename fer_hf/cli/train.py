@@ -13,6 +13,10 @@ def train(
     recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.")],
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run of this recipe.")] = False,
+    resume_from: Annotated[
+        str | None,
+        typer.Option(help="Go on from this checkpoint of that run, by path or step.", metavar="CHECKPOINT"),
+    ] = None,
     profile: Annotated[
         bool, typer.Option("--profile", help="Say where the time of the training goes, and what holds it up.")
     ] = False,
@@ -24,11 +28,16 @@ def train(
 
     On several processes: [bold]accelerate launch --config_file accelerate_config.yaml -m fer_hf train RECIPE[/bold]
     """
-    run_recipe(recipe, overrides, output, resume, profile)
+    run_recipe(recipe, overrides, output, resume, profile, resume_from)
 
 
 def run_recipe(
-    recipe: str, overrides: list[str] | None, output: Path | None, resume: bool = False, profile: bool = False
+    recipe: str,
+    overrides: list[str] | None,
+    output: Path | None,
+    resume: bool = False,
+    profile: bool = False,
+    resume_from: str | None = None,
 ) -> None:
     """Train by a recipe and print the results."""
     from fer_hf.cli.tables import print_profile, print_results
@@ -37,7 +46,7 @@ def run_recipe(
 
     settings = load_recipe(recipe, overrides)
     keep_freed_memory()
-    run = train(settings, output, resume, profile)
+    run = train(settings, output, resume, profile, resume_from)
     if profile:
         print_profile(run.metrics.training)
     print_results(run)

@@ -15,8 +15,9 @@ from typing import Any
 
 import timm
 import torch
+import transformers
 from PIL import Image
-from torch import nn
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -28,10 +29,11 @@ from transformers import (
 )
 
 from fer_hf.emotions import LabelError, align
-from fer_hf.errors import UserError
+from fer_hf.errors import FerError, UserError
 from fer_hf.files import write_text
+from fer_hf.images.spec import ImageSpec
 from fer_hf.models.attention import EmotionAttentionConfig, EmotionAttentionForImageClassification
-from fer_hf.models.network import head, head_names, initialise_head, network, without_prefix
+from fer_hf.models.network import head_names, heads, initialise_head, network, select_outputs, without_prefix
 from fer_hf.models.resolve import Source, resolve
 from fer_hf.models.weights import fill
 from fer_hf.runs.folder import Run
@@ -42,6 +44,7 @@ CONTAMINATION_NOTE = (
     "set with disgust recall 1.0, which fits over-sampling before the split). FER2013 scores that start from it are "
     "inflated; compare with a control from `google/vit-base-patch16-224-in21k`."
 )
+OTHERS = "Take another network, such as timm/resnet18.a1_in1k or timm/efficientnet_b0.ra_in1k."
 NEW, KEPT = "new (random weights)", "kept, rows by name"
 
 
@@ -121,6 +124,11 @@ def load_model(name: str | Path | Run, labels: Sequence[str] | None = None, **op
             raise
         keys = " or model.".join(settings.dropout)
         raise UserError(f"{source.name!r} does not take model.{keys}: {error}.") from error
+    except RuntimeError as error:  # of timm's constructors, under the way in which transformers calls them
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"transformers {transformers.__version__} cannot load {source.name!r}: {reason} {OTHERS}"
+        ) from error
     except (OSError, ValueError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise
@@ -140,6 +148,10 @@ def _load(source: Source, labels: Sequence[str] | None, options: ModelOptions) -
     if fresh and labels is None:
         raise UserError(f"{name} would start from random weights, so it has no labels of its own: name a label set.")
     config = _timm_config(str(source.timm_name)) if fresh else load_config(source)
+    if getattr(config, "architecture", "").startswith("swin"):
+        # timm masks shifted windows by tensors that are in no file, and transformers 4.57 loads a model without values
+        # for them. Then they are made for each batch.
+        config.model_args = (config.model_args or {}) | {"strict_img_size": False}
     known = () if fresh else labels_of(config)
     wanted = emotions_of(source, config) if labels is None else labels
     rows = [] if random else _rows_by_name(known, wanted)
@@ -199,7 +211,7 @@ def _with_attention(loaded: Loaded, source: Source) -> Loaded:
     images: dict[str, Any] = loaded.processor.data_config
     model = EmotionAttentionForImageClassification(config)
     features = model.eval().backbone(torch.zeros(1, *images["input_size"]))
-    if features.shape[1:-2] != (head(model).in_features,):
+    if features.shape[1:-2] != (heads(model)[0].in_features,):
         raise UserError(f"model.attention needs the feature map of a convolutional network: {source.name!r} has none.")
     model.backbone.load_state_dict(network(loaded.model).state_dict(), strict=False)  # but its classifier
     initialise_head(model)
@@ -288,14 +300,61 @@ def _pretrained(name: str, config: Any) -> PreTrainedModel:
 
 
 def _select_head_rows(model: Any, rows: list[int], labels: Sequence[str]) -> None:
-    """Keep these rows of the classifier, in this order, and name them."""
-    classifier = head(model)
-    for name, parameter in list(classifier.named_parameters()):
-        setattr(classifier, name, nn.Parameter(parameter.detach()[rows]))
-    classifier.out_features = model.num_labels = len(rows)
+    """Keep these rows of the classifiers, in this order, and name them."""
+    select_outputs(model, rows)
+    model.num_labels = len(rows)
     _name_labels(model.config, labels)
     if isinstance(model.config, TimmWrapperConfig):
         model.timm_model.num_classes = len(rows)
+
+
+def check_loads_again(loaded: Loaded, folder: Path) -> None:
+    """Save a model, load it as `pipeline` would, and compare what both say.
+
+    Some architectures keep tensors that are in no file and that transformers does not make again: what was trained for
+    hours would be lost. Global generators of random numbers are left as they are.
+
+    Args:
+        loaded: the model, on the CPU; is put into evaluation mode.
+        folder: is made for this, and removed.
+
+    Raises:
+        UserError: it cannot be loaded again, or answers otherwise; says why.
+        FerError: the disk is full, or the folder cannot be written.
+    """
+    model, size = loaded.model.eval(), ImageSpec.from_processor(loaded.processor).size
+    pixel_values = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            save_model(model, loaded.processor, folder)
+            again = AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32).eval()
+            answers = [
+                {"logits": m(pixel_values=pixel_values).logits} | dict(m.named_buffers()) for m in (model, again)
+            ]
+        reason = _difference(*answers)
+    except (OSError, SafetensorError) as error:
+        raise FerError(f"A model could not be written to {folder.parent} and read: {error}") from error
+    except Exception as error:  # of timm and transformers, each in a class of its own
+        reason = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if reason:
+        raise UserError(
+            f"This network is not trained: transformers {transformers.__version__} could not load again what it saves "
+            f"({reason[:200]}). {OTHERS}"
+        )
+
+
+def _difference(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> str:
+    """How a model that was loaded again differs, in words; empty when it does not."""
+    for name, expected in before.items():
+        found = after.get(name)
+        if found is None or found.shape != expected.shape:
+            return f"{name} is missing or of another shape"
+        if not torch.allclose(found.float(), expected.float(), rtol=1e-3, atol=1e-5, equal_nan=True):
+            return f"{name} differs by {(found.float() - expected.float()).abs().max():.2g}"
+    return ""
 
 
 def save_model(model: PreTrainedModel, processor: Any, folder: Path) -> None:

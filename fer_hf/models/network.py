@@ -5,6 +5,7 @@ under our attention (`models.attention`); all others are models of transformers.
 """
 
 import re
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -45,41 +46,77 @@ def network(model: nn.Module) -> nn.Module:
     return getattr(model, "timm_model", model)
 
 
-def head(model: nn.Module) -> nn.Linear:
-    """The classifier: the last linear layer with one output per label.
+def heads(model: nn.Module) -> list[nn.Linear | nn.Conv2d]:
+    """The classifiers, in the order in which the model names them: linear layers, or convolutions of one pixel.
+
+    Most networks have one; those that were distilled (DeiT, LeViT, RepViT) and some others (CrossViT, VOLO) have two,
+    and add up what they say. timm says where they are; in any other model they are outside of its backbone.
 
     Raises:
         UserError: the model has none.
 
     Example:
         >>> import timm
-        >>> head(timm.create_model("test_resnet", num_classes=7)).out_features
-        7
+        >>> [classifier.out_features for classifier in heads(timm.create_model("test_resnet", num_classes=7))]
+        [7]
     """
-    outputs: int = model.config.num_labels if hasattr(model, "config") else model.num_classes  # type: ignore[assignment, union-attr]
-    linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == outputs]
-    if not linear:
-        raise UserError(f"{type(model).__name__} has no linear classifier with {outputs} outputs.")
-    return linear[-1]
+    config: Any = getattr(model, "config", None)
+    outputs: int = config.num_labels if config else getattr(model, "num_classes", 0)
+    found: Sequence[Any]
+    _, inner = timm_network(model)
+    if getattr(inner, "num_classes", 0):
+        noted = inner.pretrained_cfg.get("classifier") or ()
+        names = (noted,) if isinstance(noted, str) else noted
+        given = inner.get_classifier() if hasattr(inner, "get_classifier") else ()
+        given = given if isinstance(given, tuple | list) else [given]
+        parts = [*(module for name, module in inner.named_modules() if name in names), *given]
+        candidates = {module for part in parts for module in part.modules()}  # each way lacks some
+        found = [m for m in model.modules() if m in candidates and isinstance(m, nn.Linear | nn.Conv2d)]
+    else:
+        backbone = set(getattr(model, "base_model", model).modules())
+        linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == outputs]
+        found = [m for m in linear if m not in backbone] or linear[-1:]
+    classifiers = [module for module in found if len(module.weight) == outputs > 0]
+    if not classifiers:
+        raise UserError(f"{type(model).__name__} has no classifier with {outputs} outputs: take another network.")
+    return classifiers
 
 
 def initialise_head(model: nn.Module) -> None:
-    """Draw a new classifier from torch's global generator, in one way for every network.
+    """Draw new classifiers from torch's global generator, in one way for every network.
 
     Weights of a standard deviation of 0.02 and biases of zero, as transformers draws them (BERT, arXiv 1810.04805).
     What timm draws for networks that begin from nothing can be ten times as large; over trained features it gives a
     loss of 7 where guessing has 1.9, and disturbs them before it has learned anything.
     """
-    classifier = head(model)
-    nn.init.normal_(classifier.weight, std=HEAD_STD)
-    if classifier.bias is not None:
-        nn.init.zeros_(classifier.bias)
+    for classifier in heads(model):
+        nn.init.normal_(classifier.weight, std=HEAD_STD)
+        if classifier.bias is not None:
+            nn.init.zeros_(classifier.bias)
+
+
+def select_outputs(model: nn.Module, rows: list[int]) -> None:
+    """Keep these outputs of the classifiers, in this order."""
+    for classifier in heads(model):
+        for name, parameter in list(classifier.named_parameters()):
+            setattr(classifier, name, nn.Parameter(parameter.detach()[rows]))
+        setattr(classifier, "out_features" if isinstance(classifier, nn.Linear) else "out_channels", len(rows))
 
 
 def head_names(model: nn.Module) -> set[str]:
-    """Names of the parameters of the classifier."""
-    in_head = {id(parameter) for parameter in head(model).parameters()}
+    """Names of the parameters of the classifiers."""
+    in_head = {id(parameter) for classifier in heads(model) for parameter in classifier.parameters()}
     return {name for name, parameter in model.named_parameters() if id(parameter) in in_head}
+
+
+def set_memory_format(model: nn.Module, memory_format: torch.memory_format) -> None:
+    """Lay the weights of convolutions `(O, I, h, w)` out as `torch.channels_last`, or as they were.
+
+    `Module.to` does it for all tensors of four dimensions or five, and fails for five.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.to(memory_format=memory_format)
 
 
 def without_prefix(name: str) -> str:

@@ -6,9 +6,9 @@ Each check returns pairs of the key to change and the reason, in words that end 
 from collections.abc import Iterator
 from dataclasses import fields
 from difflib import get_close_matches
-from typing import Any, get_type_hints
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from fer_hf.emotions import label_names
 from fer_hf.recipe.schema import Recipe, Stage, Train
@@ -16,30 +16,71 @@ from fer_hf.recipe.schema import Recipe, Stage, Train
 Problem = tuple[str, str]
 
 GONE = "each model fits on one GPU, and several train it by DDP (accelerate launch --multi_gpu)."
+Count, Positive = Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]
+PASSED_ON: dict[str, Any] = {
+    "max_steps": int,
+    "gradient_accumulation_steps": Positive,
+    "warmup_steps": Annotated[float, Field(ge=0)],
+    "optim": str,
+    "optim_args": str | None,
+    "adam_beta1": float,
+    "adam_beta2": float,
+    "adam_epsilon": float,
+    "lr_scheduler_kwargs": dict[str, Any] | None,
+    "tf32": bool | None,
+    "use_cpu": bool,
+    "full_determinism": bool,
+    "logging_first_step": bool,
+    "logging_strategy": Literal["steps", "epoch", "no"],
+    "eval_accumulation_steps": Positive | None,
+    "torch_empty_cache_steps": Positive | None,
+    **dict.fromkeys(("activation_checkpointing", "gradient_checkpointing"), bool | None),
+    **dict.fromkeys(("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"), dict[str, Any] | None),
+    "dataloader_num_workers": Count,
+    "dataloader_prefetch_factor": Positive | None,
+    "dataloader_multiprocessing_context": Literal["fork", "forkserver", "spawn"] | None,
+    **dict.fromkeys(("dataloader_drop_last", "dataloader_pin_memory", "dataloader_persistent_workers"), bool),
+    "ddp_bucket_cap_mb": Positive | None,
+    **dict.fromkeys(("ddp_find_unused_parameters", "ddp_broadcast_buffers", "ddp_static_graph"), bool | None),
+    **dict.fromkeys(("project", "trackio_space_id", "trackio_bucket_id"), str | None),  # for train.report_to
+}
+"""Fields of TrainingArguments that a recipe may set, and their types. All others, also of a later transformers, are
+refused."""
 SET_BY_US = {
     "output_dir": "The run folder decides it: use --output.",
     "logging_dir": "TensorBoard files lie in the run folder: use --output.",
     "run_name": "It is the name of the recipe and of the run folder.",
-    "bf16": "Use train.precision.",
-    "fp16": "Use train.precision.",
+    **dict.fromkeys(("bf16", "fp16", "bf16_full_eval", "fp16_full_eval"), "Use train.precision."),
     "label_smoothing_factor": "Use loss.label_smoothing.",
-    "eval_strategy": "There is one evaluation after each epoch, which chooses the model.",
+    "data_seed": "Use train.seed.",
+    "train_sampling_strategy": "Use train.sampling.",
+    **dict.fromkeys(("eval_strategy", "eval_steps"), "There is one evaluation after each epoch, for the best model."),
     "save_strategy": "Use train.save_steps.",
     "save_only_model": "A checkpoint holds all that a resume needs.",
-    "resume_from_checkpoint": "Use --resume.",
+    "resume_from_checkpoint": "Use --resume, or --resume-from CHECKPOINT.",
     "load_best_model_at_end": "The best model is always kept, in the run's model/.",
     "greater_is_better": "train.metric_for_best_model decides it.",
     "remove_unused_columns": "The transforms need all columns.",
     "label_names": "Labels come from data.label_set.",
     "deepspeed": f"Models are not sharded here: {GONE}",
     "group_by_length": "Images have no length.",
-    "dataloader_drop_last": "It would drop validation images too.",
+    "enable_jit_checkpoint": "SIGTERM always saves a checkpoint.",
+    "optim_target_modules": "The groups of parameters follow from train.weight_decay and train.layer_decay.",
     **dict.fromkeys(("torch_compile_backend", "torch_compile_mode"), "Use train.torch_compile."),
     **dict.fromkeys(("eval_delay", "eval_on_start"), "There is one evaluation after each epoch."),
-    **dict.fromkeys(("ignore_data_skip", "restore_callback_states_from_checkpoint"), "A resume is exact."),
-    **dict.fromkeys(("prediction_loss_only", "batch_eval_metrics"), "The metrics need all predictions at once."),
+    **dict.fromkeys(
+        ("ignore_data_skip", "restore_callback_states_from_checkpoint", "dataloader_in_order"), "A resume is exact."
+    ),
+    **dict.fromkeys(
+        (
+            *("prediction_loss_only", "batch_eval_metrics", "include_for_metrics", "include_inputs_for_metrics"),
+            *("eval_do_concat_batches", "eval_use_gather_object"),
+        ),
+        "The metrics need all predictions at once, and no more.",
+    ),
+    **dict.fromkeys(("ddp_backend", "ddp_timeout", "accelerator_config", "local_rank"), "`accelerate launch` decides."),
 }
-"""Fields of TrainingArguments that a recipe may not set, and what to do instead."""
+"""Fields of TrainingArguments that a recipe may not set for a reason of their own, and what to do instead."""
 
 RETIRED = {"fsdp": False, "ddp_comm_hook": "none", "torch_compile": "auto"}
 """Keys of `train` that are gone, with the value that asked for nothing, which recipe.yaml of earlier runs has: it is
@@ -71,6 +112,11 @@ def _contradictions_of_training(train: Train, augments: bool) -> Iterator[Proble
     """Settings of `train` that do not go together."""
     by_steps, sizes = train.passed_through.get("max_steps", -1) > 0, train.progressive_sizes
     epochs = min(stage.num_train_epochs or train.num_train_epochs for stage in train.stages or [Stage()])
+    if train.lr_scheduler_type == "one_cycle" and train.passed_through.get("lr_scheduler_kwargs"):
+        yield "train.lr_scheduler_kwargs", "one_cycle takes none: leave it out"
+    for key in ("dataloader_persistent_workers", "dataloader_prefetch_factor"):
+        if train.passed_through.get(key) and not train.passed_through.get("dataloader_num_workers"):
+            yield f"train.{key}", "needs workers: set train.dataloader_num_workers"
     if train.sam_rho and train.precision == "fp16":
         yield "train.sam_rho", "SAM cannot use the scaled gradients of fp16: set train.precision to bf16 or fp32"
     if train.sam_adaptive and not train.sam_rho:
@@ -85,28 +131,30 @@ def _contradictions_of_training(train: Train, augments: bool) -> Iterator[Proble
 
 
 def passed_through_problems(train: Train) -> list[Problem]:
-    """Keys that the installed `TrainingArguments` does not have, or that are set by us, and values of a wrong type."""
+    """Keys that are not passed on to the installed `TrainingArguments`, and values that are not allowed."""
     if not train.passed_through:
         return []
-    from transformers import TrainingArguments
+    from transformers import TrainingArguments, __version__
 
-    hints = get_type_hints(TrainingArguments)
-    types = {field.name: hints[field.name] for field in fields(TrainingArguments) if field.init}
-    reasons = {key: _reason(key, value, types) for key, value in train.passed_through.items()}
+    known = {field.name for field in fields(TrainingArguments) if field.init}
+    reasons = {key: _reason(key, value, known, __version__) for key, value in train.passed_through.items()}
     return [(f"train.{key}", reason) for key, reason in reasons.items() if reason]
 
 
-def _reason(key: str, value: Any, types: dict[str, Any]) -> str:
+def _reason(key: str, value: Any, known: set[str], version: str) -> str:
     """Why a key cannot be passed on; empty when it can."""
     if key in RETIRED or key.startswith("fsdp_"):
         return f"this key is gone: {GONE}"
     if key in SET_BY_US or key.startswith(("hub_", "push_to_hub")):
         return f"it is set by fer_hf. {SET_BY_US.get(key, 'Use `fer-hf push`.')}"
-    if key not in types:
-        near = get_close_matches(key, [*Train.model_fields, *sorted(types)], n=1)
-        return "unknown key, also to TrainingArguments." + (f" Did you mean 'train.{near[0]}'?" if near else "")
+    if key not in known:
+        near = get_close_matches(key, [*Train.model_fields, *sorted(known)], n=1)
+        hint = f" Did you mean 'train.{near[0]}'?" if near else ""
+        return f"unknown key, also to TrainingArguments of transformers {version}.{hint}"
+    if key not in PASSED_ON:
+        return "a field of TrainingArguments that has no use here: leave it out"
     try:
-        TypeAdapter(types[key]).validate_python(value)
+        TypeAdapter(PASSED_ON[key], config=ConfigDict(strict=isinstance(value, bool))).validate_python(value)
     except ValidationError as error:
         return f"{error.errors()[0]['msg']}, but it is {value!r}"
     return ""

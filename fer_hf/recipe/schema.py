@@ -1,7 +1,7 @@
 """The recipe: one YAML file is one experiment.
 
 Design: typed pydantic classes whose fields are the documentation; unknown keys are errors that name the nearest known
-key; `train` takes every other field of `transformers.TrainingArguments` by its own name;
+key; `train` takes the fields of `transformers.TrainingArguments` that have a use here by their own names;
 a recipe dumps with every default filled in, and that dump loads to the same recipe.
 """
 
@@ -153,7 +153,7 @@ class Stage(Section):
 
 
 class Train(Section):
-    """Ours, and every other field of `transformers.TrainingArguments` by its own name."""
+    """Ours, and by their own names the fields of `transformers.TrainingArguments` in `recipe.checks.PASSED_ON`."""
 
     model_config = ConfigDict(extra="allow", validate_default=True, use_attribute_docstrings=True)
 

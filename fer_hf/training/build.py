@@ -102,7 +102,11 @@ class TrainerBuilder:
         self.stages = plan_stages(recipe, run)
         for stage in self.stages:
             set_trainable(self.model, stage.trainable, stage.key)
-            training_arguments(stage.train, stage.folder)
+            training_arguments(recipe, stage.folder, stage.train)
+        for key in ("gradient_checkpointing", "activation_checkpointing"):
+            if recipe.train.passed_through.get(key) and not self.model.supports_gradient_checkpointing:
+                where = recipe.where(f"train.{key}")
+                raise UserError(f"train.{key} ({where}): {recipe.model.name} has no checkpointing, leave it out.")
         if recipe.loss.soft_labels and "soft_label" not in self.train.column_names:
             where = recipe.where("loss.soft_labels")
             raise UserError(f"loss.soft_labels ({where}): this source has no soft labels; `ferplus:` has.")
@@ -114,7 +118,7 @@ class TrainerBuilder:
 
     def arguments(self, stage: StagePlan) -> TrainingArguments:
         """The arguments of a stage, for `trainer`."""
-        args = training_arguments(stage.train, stage.folder)
+        args = training_arguments(self.recipe, stage.folder, stage.train)
         args.run_name = f"{self.recipe.name}/{self.run.path.name}"
         on_gpu = [data.pixels is not None and data.pixels.is_cuda for data in self.datasets.values()]
         args.dataloader_pin_memory &= not any(on_gpu)  # what lies there need not be sent

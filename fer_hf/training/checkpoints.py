@@ -5,12 +5,15 @@ optimiser file resumes silently and wrong. Here a checkpoint exists only whole, 
 """
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
 from pathlib import Path
 
+from fer_hf.errors import UserError
 from fer_hf.files import move_into_place, write_text
+from fer_hf.runs.folder import Run
 
 MANIFEST = "manifest.json"
 STAGING = ".staging"
@@ -87,3 +90,41 @@ def publish(staged: Path, folder: Path, keep: int | None) -> None:
     older = [p for p in checkpoints(folder) if step_of(p) <= step_of(target)]
     for path in older[: -keep if keep else 0]:
         shutil.rmtree(path)
+
+
+def go_back(run: Run, wanted: str, processes: int = 1) -> str:
+    """Make a chosen checkpoint the newest of a run, whose later ones are moved aside.
+
+    A best model that was written after it goes with them, and the best of what follows takes its place.
+
+    Args:
+        run: whose training has not ended.
+        wanted: the path of a checkpoint, or its name in the run: `40`, `checkpoint-40`, `stage-2/checkpoint-40`.
+        processes: the number that will resume.
+
+    Returns:
+        A line that says what has been moved, and where to.
+
+    Raises:
+        UserError: there is no such checkpoint, or it is unsound. Nothing has been moved then.
+    """
+    stages = sorted(run.checkpoints.glob("stage-*"), key=step_of)
+    places = [path for folder in (run.checkpoints, *stages) for path in checkpoints(folder)]
+    known = [path.relative_to(run.checkpoints).as_posix() for path in places]
+    name, given = f"checkpoint-{wanted}" if wanted.isdigit() else wanted, Path(wanted).resolve()
+    named = [p for key, p in zip(known, places, strict=True) if name in (key, p.name) or p.resolve() == given]
+    if len(named) != 1:
+        what = "several checkpoints are called so" if named else "there is no such checkpoint"
+        raise UserError(f"--resume-from {wanted}: {what} in {run.checkpoints}, which has {', '.join(known) or 'none'}.")
+    if reason := defect(named[0], processes):
+        raise UserError(f"--resume-from {wanted}: {named[0]} cannot be resumed from: {reason}. Choose another one.")
+    later = places[places.index(named[0]) + 1 :]
+    weights = run.model / "model.safetensors"
+    if weights.is_file() and weights.stat().st_mtime > (named[0] / MANIFEST).stat().st_mtime:
+        later.append(run.model)
+    aside = next(path for n in itertools.count(1) if not (path := run.path / "aside" / str(n)).exists())
+    for path in later:
+        target = aside / path.relative_to(run.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        move_into_place(path, target)
+    return f"what came after {named[0].name} has been moved to {aside}" if later else f"{named[0].name} is the newest"

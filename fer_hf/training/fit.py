@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from transformers.trainer_callback import TrainerState
 
 from fer_hf.data import Faces
 from fer_hf.errors import TerminatedError, UserError
+from fer_hf.models.load import check_loads_again
 from fer_hf.recipe.schema import Recipe
 from fer_hf.runs.folder import Run
 from fer_hf.runs.records import Best, Epoch, Stage, Training
@@ -24,11 +26,12 @@ from fer_hf.training.build import StagePlan, TrainerBuilder
 from fer_hf.training.callbacks import Clock, ProgressLine, SaveOnSigterm, tensorboard_callback
 from fer_hf.training.checkpoints import newest_sound
 from fer_hf.training.hooks import unprepare
-from fer_hf.training.launch import processes
+from fer_hf.training.launch import processes, told_by_main
 from fer_hf.training.profile import Profile
 from fer_hf.training.trainer import FerTrainer
 
 logger = logging.getLogger(__name__)
+LAST_IS_ALONE = "{images} images in batches of {size}: the one left over, another in each epoch, is left out"
 
 
 def fit(recipe: Recipe, faces: Faces | DatasetDict, run: Run, resume: bool = False, profile: bool = False) -> None:
@@ -45,12 +48,13 @@ def fit(recipe: Recipe, faces: Faces | DatasetDict, run: Run, resume: bool = Fal
         profile: measure how many seconds each part of a step took, for `run.metrics.training.profile`.
 
     Raises:
-        UserError: something does not go together, or into memory.
+        UserError: something does not go together, or into memory, or the network could not be loaded again.
         FerError: training diverged, or could not be saved; earlier checkpoints are untouched.
         TerminatedError: SIGTERM came; the step in which it came is saved.
     """
     set_seed(recipe.train.seed)
     builder, summary = TrainerBuilder(recipe, faces, run), Summary({} if profile else None)
+    told_by_main(partial(check_loads_again, builder.loaded, run.path / ".check"))
     for stage in builder.stages:
         _fit_stage(builder, stage, summary, resume)
     if processes().is_main_process:
@@ -70,6 +74,8 @@ def _fit_stage(builder: TrainerBuilder, stage: StagePlan, summary: "Summary", re
     ended = state if state and _has_ended(state) else None
     if processes().is_main_process:
         _log_beginning(builder, stage, args, bool(ended))
+        if trainer.last_is_alone and not stage.number:
+            logger.info("  %s", LAST_IS_ALONE.format(images=len(builder.train), size=args.train_batch_size))
     if ended:
         trainer.load_checkpoint(str(checkpoint))
         trainer.state = ended
@@ -92,6 +98,11 @@ def _run(trainer: FerTrainer, stage: StagePlan, checkpoint: Path | None, seconds
     try:
         with memory_explained(lambda: what_to_lower(trainer)):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except ValueError as error:
+        if "more than 1 value per channel" in str(error):
+            advice = "raise train.per_device_train_batch_size, and have two training images or more"
+            raise UserError(f"Batch norm needs two images or more in a batch: {advice}.") from error
+        raise
     except RuntimeError as error:  # of a loader whose workers were terminated, as those of an evaluation are
         if sigterm.received:
             raise TerminatedError("Stopped by SIGTERM: go on from the last checkpoint with --resume.") from error
@@ -167,7 +178,7 @@ class Summary:
         self.log += [{k: v + shift.get(k, 0) for k, v in entry.items()} for entry in state.log_history]
         self.epochs, self.steps = self.epochs + (state.epoch or 0.0), self.steps + state.global_step
         self.stopped_early |= state.global_step < state.max_steps
-        values = [best for best in (self.best, state.best_metric) if best is not None]
+        values = [best for best in (trainer.best_before, state.best_metric) if best is not None]
         self.best = (max if self.args.greater_is_better else min)(values)
         learning, epochs = trainer.model.num_parameters(only_trainable=True), round(state.epoch or 0.0, 4)
         self.stages.append(Stage(trainable, learning, epochs, state.global_step, self.args.learning_rate))

@@ -2,15 +2,18 @@
 
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 
 PROCESS_TIMEOUT = timedelta(hours=6)
 """How long processes wait for one another."""
+T = TypeVar("T")
 
 
 def processes() -> PartialState:
@@ -25,6 +28,21 @@ def processes() -> PartialState:
     """
     wants_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
     return PartialState(cpu=wants_cpu or not torch.accelerator.is_available(), timeout=PROCESS_TIMEOUT)
+
+
+def told_by_main(make: Callable[[], T]) -> T:
+    """What the main process makes, or the error that it raises, in every process of a launch."""
+    result: list[Any] = [None, None]
+    if processes().is_main_process:
+        try:
+            result[0] = make()
+        except Exception as error:  # the others must hear of it, or they would wait for ever
+            result[1] = error
+    if processes().num_processes > 1:
+        broadcast_object_list(result)
+    if result[1]:
+        raise result[1]
+    return result[0]
 
 
 @contextmanager

@@ -78,6 +78,11 @@ class SavingTrainer(HookedTrainer):
         finally:
             shutil.rmtree(self._aside, ignore_errors=True)
 
+    @property
+    def has_best(self) -> bool:
+        """Whether a best model is there."""
+        return (self._best_model / "model.safetensors").is_file()
+
     def clear_leftovers(self) -> None:
         """Remove what a killed process was writing. All processes call this."""
         if self.args.should_save:

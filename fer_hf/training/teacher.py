@@ -11,6 +11,7 @@ from fer_hf.errors import UserError
 from fer_hf.images.spec import ImageSpec
 from fer_hf.images.transforms import normalise
 from fer_hf.models.classifier import load_classifier
+from fer_hf.models.network import set_memory_format
 
 
 class Teacher:
@@ -33,7 +34,8 @@ class Teacher:
             self.rows = torch.tensor(align(classifier.label_names, labels), device=device)
         except LabelError as error:
             raise UserError(f"{key}: the teacher has other labels than the student. {error}") from error
-        self.model = classifier.model.requires_grad_(False).to(memory_format=torch.channels_last)
+        self.model = classifier.model.requires_grad_(False)
+        set_memory_format(self.model, torch.channels_last)
         self.spec = classifier.spec
         self.mean, self.std = (torch.tensor(x, device=device).view(1, 3, 1, 1) for x in (spec.mean, spec.std))
 

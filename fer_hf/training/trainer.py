@@ -6,7 +6,7 @@ optimisers, schedules, accumulation, mixed precision, distribution) is the Train
 
 import math
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from fer_hf.errors import FerError, UserError
 from fer_hf.images.transforms import EvalTransform, TrainTransform
-from fer_hf.models.network import network
+from fer_hf.models.network import network, set_memory_format
 from fer_hf.recipe.schema import Train
 from fer_hf.training.arguments import ONE_CYCLE
 from fer_hf.training.averaging import WeightAverage
@@ -85,7 +85,7 @@ class FerTrainer(SavingTrainer):
         self.model: PreTrainedModel
         self.parts, self.frozen = parts, frozen_batch_norms(self.model)
         self.memory_format = torch.channels_last if parts.settings.channels_last else torch.contiguous_format
-        self.model.to(memory_format=self.memory_format)
+        set_memory_format(self.model, self.memory_format)
         if parts.settings.ema_decay:
             self.average = WeightAverage(self.model, parts.settings.ema_decay)
             self.add_callback(self.average)
@@ -104,8 +104,6 @@ class FerTrainer(SavingTrainer):
         if self.optimizer is None:
             train = self.parts.settings
             optimizer, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-            if {"params", "model", "optimizer_dict"} & settings.keys():
-                raise UserError(f"train.optim={self.args.optim} chooses its own parameters: take adamw_torch or sgd.")
             if optimizer is torch.optim.SGD:
                 settings |= {"momentum": train.momentum, "nesterov": train.momentum > 0}
             rates = (train.learning_rate, train.weight_decay, train.head_learning_rate, train.layer_decay)
@@ -125,11 +123,39 @@ class FerTrainer(SavingTrainer):
             )
         return super().create_scheduler(num_training_steps, optimizer)
 
+    @property
+    def last_is_alone(self) -> bool:
+        """Whether an epoch's last batch would be a single image, of which batch norm has no statistics: it is left out.
+
+        Several processes fill up their last batches from the beginning of the epoch.
+        """
+        images, size = len(cast(Sized, self.train_dataset)), self.args.train_batch_size
+        return self.args.world_size == 1 and images > size > 1 and images % size == 1
+
     def get_train_dataloader(self) -> Any:
         """The Trainer's; its workers leave SIGTERM, which a scheduler sends to them too, to the main process."""
-        loader: Any = super().get_train_dataloader()
+        asked = self.parts.settings.passed_through.get("dataloader_drop_last", False)
+        self.args.dataloader_drop_last = asked or self.last_is_alone  # of an evaluation it would drop images, too
+        loader = self._exact(super().get_train_dataloader())
+        self.args.dataloader_drop_last = False
+        if not len(loader):
+            size, images = self.args.train_batch_size * self.args.world_size, len(cast(Sized, self.train_dataset))
+            raise UserError(f"train.dataloader_drop_last=true leaves nothing of {images} images in batches of {size}.")
         workers = getattr(loader, "base_dataloader", loader)
         workers.worker_init_fn = partial(_start_worker, workers.worker_init_fn)
+        return loader
+
+    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        """The Trainer's."""
+        return self._exact(super().get_eval_dataloader(*args, **kwargs))
+
+    def _exact(self, loader: Any) -> Any:
+        """A loader that draws nothing from torch's global generator when workers stay for several epochs.
+
+        It does so when it starts them: on a resume once more, and dropout would go on with other numbers.
+        """
+        if self.args.dataloader_persistent_workers:
+            getattr(loader, "base_dataloader", loader).generator = torch.Generator().manual_seed(self.args.seed)
         return loader
 
     def train_sampler(self, train_dataset: Any = None) -> Any:
@@ -231,6 +257,8 @@ class FerTrainer(SavingTrainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The Trainer's; called inside training, the model is kept when it is the best so far."""
+        if not self.has_best:  # it went aside, when the training went back to an earlier checkpoint
+            self.state.best_metric = self.best_before = None
         with self.average.in_place_of(self.model) if self.average else nullcontext():
             if self.args.world_size > 1:  # batch norm's statistics differ among processes; the first one's are saved
                 for buffer in self.model.buffers():

@@ -3,10 +3,6 @@
 import json
 import logging
 from pathlib import Path
-from typing import Any
-
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 
 from fer_hf.data import Faces
 from fer_hf.errors import UserError
@@ -19,8 +15,9 @@ from fer_hf.report.model_card import write_report
 from fer_hf.runs.folder import Run
 from fer_hf.runs.records import Hub
 from fer_hf.training.arguments import training_arguments
+from fer_hf.training.checkpoints import go_back
 from fer_hf.training.fit import fit
-from fer_hf.training.launch import keep_memory, processes
+from fer_hf.training.launch import keep_memory, processes, told_by_main
 from fer_hf.workflows.evaluate import EvaluationOptions, evaluate_on
 from fer_hf.workflows.export import export_model
 from fer_hf.workflows.faces import check_splits, recipe_faces, remarks, splits_csv
@@ -30,7 +27,13 @@ logger = logging.getLogger(__name__)
 
 
 @process_settings_kept()
-def train(recipe: Recipe, output: str | Path | None = None, resume: bool = False, profile: bool = False) -> Run:
+def train(
+    recipe: Recipe,
+    output: str | Path | None = None,
+    resume: bool = False,
+    profile: bool = False,
+    resume_from: str | Path | int | None = None,
+) -> Run:
     """Run a recipe from beginning to end: train, evaluate, export if it says so, and write the model card.
 
     Args:
@@ -38,6 +41,8 @@ def train(recipe: Recipe, output: str | Path | None = None, resume: bool = False
         output: the run folder; `runs/<recipe>/<time>` when None.
         resume: go on where the newest run of this very recipe stopped, and end with the same weights as a run that
             was not stopped.
+        resume_from: a checkpoint of that run to go on from, by its path or step, instead of the newest one. Later ones
+            are moved to the run's `aside/`.
         profile: measure where the time of the training goes; `run.metrics.training.profile` holds the seconds.
 
     Returns:
@@ -54,15 +59,15 @@ def train(recipe: Recipe, output: str | Path | None = None, resume: bool = False
         raise UserError(f"train takes a recipe, not {recipe!r}: train(load_recipe({str(recipe)!r})).")
     if recipe.export.onnx:
         require_optimum()  # now, not after an hour of training
-    training_arguments(recipe.train, Path("runs"))  # what transformers refuses, it refuses before anything is made
-    state = processes()
+    training_arguments(recipe, Path("runs"))  # what transformers refuses, it refuses before anything is made
     faces = recipe_faces(recipe)  # before there is a folder: a mistake in the data leaves nothing behind
-    run = _open_run(recipe, Path(output) if output else None, resume, state)
+    wanted = None if resume_from is None else str(resume_from)
+    run = _open_run(recipe, Path(output) if output else None, resume, wanted)
     try:
         if run.metrics.finished:
             logger.info("%s is finished already: a new run starts without --resume.", run.path)
         else:
-            _finish(recipe, faces, run, resume, profile)
+            _finish(recipe, faces, run, resume or wanted is not None, profile)
     finally:
         run.unlock()
     return run
@@ -101,25 +106,38 @@ def keep_freed_memory() -> None:
         keep_memory()
 
 
-def _open_run(recipe: Recipe, output: Path | None, resume: bool, state: PartialState) -> Run:
+def _open_run(recipe: Recipe, output: Path | None, resume: bool, resume_from: str | None) -> Run:
     """The run folder, new or to be resumed; the main process chooses and makes it, the others are told."""
-    chosen: list[Any] = [None]
-    run: Run | None = None
-    if state.is_main_process:
-        try:
-            run = _choose_run(recipe, output, resume)
-            run.lock()
-            chosen = [str(run.path)]
-        except Exception as error:  # the other processes must hear of it, or they would wait for ever
-            chosen = [error]
-    if state.num_processes > 1:
-        broadcast_object_list(chosen)
-    if isinstance(chosen[0], Exception):
-        raise chosen[0]
-    return run or Run(chosen[0])  # the main process goes on with the one that it has locked
+    opened: list[Run] = []  # and locked, in this process
+
+    def choose() -> str:
+        back = resume_from is not None
+        run = _run_of(recipe, output, str(resume_from)) if back else _choose_run(recipe, output, resume)
+        run.lock()
+        opened.append(run)
+        if back:
+            logger.info("%s", go_back(run, str(resume_from), processes().num_processes))
+        return str(run.path)
+
+    try:
+        path = told_by_main(choose)
+    except Exception:
+        for run in opened:
+            run.unlock()
+        raise
+    return opened[0] if opened else Run(path)
 
 
-def _choose_run(recipe: Recipe, output: Path | None, resume: bool) -> Run:
+def _run_of(recipe: Recipe, output: Path | None, checkpoint: str) -> Run:
+    """The run of a chosen checkpoint: the folder in which its path lies, or else the one to be resumed."""
+    above = [Run(folder) for folder in Path(checkpoint).resolve().parents if Run(folder).exists()]
+    run = _choose_run(recipe, output or (above[0].path if above else None), True, must_exist=True)
+    if run.metrics.training is not None:
+        raise UserError(f"{run.path} has been trained to its end: --resume-from goes back in a training that has not.")
+    return run
+
+
+def _choose_run(recipe: Recipe, output: Path | None, resume: bool, must_exist: bool = False) -> Run:
     """A new run, or with `resume` the newest one of this very recipe."""
     folder = Path("runs") / recipe.name
     if resume:
@@ -134,6 +152,8 @@ def _choose_run(recipe: Recipe, output: Path | None, resume: bool) -> Run:
                 f"{candidates[-1].path} was started with another recipe: {'; '.join(differences)}. Give the same "
                 "recipe and overrides, or leave out --resume to start a new run."
             )
+        if must_exist:
+            raise UserError(f"There is no run in {output or folder}, so no checkpoint to resume from: leave it out.")
         logger.info("there is no run to resume in %s: a new one starts", output or folder)
     run = Run(output or Run.new_path(folder))
     taken = f"{run.path} holds a run already: add --resume to go on with it, or choose another --output."

@@ -248,6 +248,11 @@ def bad_recipe(tmp_path: Path, text: str) -> Path:
         (["train", "{recipe}", "train.learning_rat=1"], "train.learning_rate"),
         (["train", "nowhere.yaml"], "There is no recipe 'nowhere.yaml'"),
         (["train", "{recipe}", "data.source=folder:{faces}", "--output", "{trained}"], "add --resume"),
+        (["train", "{recipe}", "data.source=folder:{faces}", "--resume-from", "4"], "no checkpoint to resume from"),
+        (
+            ["train", "{recipe}", "data.source=folder:{faces}", "--output", "{trained}", "--resume-from", "4"],
+            "has been trained to its end",
+        ),
         (
             ["train", "{recipe}", "data.source=folder:{faces}", "train.seed=1", "--output", "{trained}", "--resume"],
             "train.seed was 42, now 1",
@@ -339,7 +344,7 @@ def test_a_diverged_training_is_no_success(cli, recipe, faces, tmp_path):
 def test_what_transformers_refuses_leaves_no_folder(cli, recipe, faces, tmp_path):
     code, _, err = cli("train", recipe, f"data.source=folder:{faces}", "train.lr_scheduler_type=cosin")
     assert code == 2
-    assert "does not make TrainingArguments" in err
+    assert "train.lr_scheduler_type='cosin' (the command line): cosin is not a valid" in err
     assert not (tmp_path / "runs").exists()
 
 

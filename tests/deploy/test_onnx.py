@@ -17,7 +17,7 @@ from fer_hf.errors import FerError, UserError
 from fer_hf.images.spec import ImageSpec
 from fer_hf.models.classifier import load_classifier
 from fer_hf.models.load import load_model, save_model
-from fer_hf.models.network import head
+from fer_hf.models.network import heads
 
 FER7 = LABEL_SETS["fer7"]
 
@@ -42,7 +42,7 @@ def faces():
 def timm_folder(folder, architecture, **options):
     torch.manual_seed(0)
     loaded = load_model(architecture, FER7, pretrained=False, image_size=48, **options)
-    torch.nn.init.normal_(head(loaded.model).weight, std=0.1)  # some architectures begin with zeros
+    torch.nn.init.normal_(heads(loaded.model)[0].weight, std=0.1)  # some architectures begin with zeros
     save_model(loaded.model, loaded.processor, folder)
     return folder
 

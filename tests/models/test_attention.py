@@ -16,7 +16,7 @@ from fer_hf.images.spec import ImageSpec
 from fer_hf.images.transforms import EvalTransform
 from fer_hf.models.attention import EmotionAttentionForImageClassification
 from fer_hf.models.load import load_model, save_model
-from fer_hf.models.network import head
+from fer_hf.models.network import heads
 
 FER7 = LABEL_SETS["fer7"]
 FACE = Image.effect_noise((48, 48), 80)
@@ -28,7 +28,7 @@ def network(name="test_efficientnet", **options):
     for module in loaded.model.modules():  # so that no part of the network is an identity
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.running_mean, -0.5, 0.5)
-    torch.nn.init.normal_(head(loaded.model).weight)
+    torch.nn.init.normal_(heads(loaded.model)[0].weight)
     return loaded
 
 

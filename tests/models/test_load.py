@@ -6,11 +6,16 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+import transformers
 from PIL import Image
 from transformers import (
     AutoImageProcessor,
+    DeiTConfig,
+    DeiTForImageClassificationWithTeacher,
     ResNetConfig,
     ResNetForImageClassification,
+    TimmWrapperConfig,
+    TimmWrapperForImageClassification,
     ViTConfig,
     ViTForImageClassification,
     ViTImageProcessor,
@@ -18,12 +23,13 @@ from transformers import (
 )
 
 from fer_hf.emotions import LABEL_SETS
-from fer_hf.errors import UserError
+from fer_hf.errors import FerError, UserError
 from fer_hf.images.batches import to_uint8
 from fer_hf.images.spec import ImageSpec
 from fer_hf.images.transforms import EvalTransform
-from fer_hf.models.load import load_model, save_model
-from fer_hf.models.network import head
+from fer_hf.models import load
+from fer_hf.models.load import check_loads_again, load_model, save_model
+from fer_hf.models.network import heads
 
 FER7 = LABEL_SETS["fer7"]
 DIMA806 = ["sad", "disgust", "angry", "neutral", "fear", "surprise", "happy"]
@@ -92,7 +98,7 @@ def test_seven_labels_of_something_else_are_not_kept(tmp_path):
     loaded = load_model(str(folder), FER7)
     assert loaded.head.startswith("new")
     original = ViTForImageClassification.from_pretrained(folder)
-    assert not torch.equal(head(loaded.model).weight, original.classifier.weight)
+    assert not torch.equal(heads(loaded.model)[0].weight, original.classifier.weight)
     assert torch.equal(loaded.model.vit.embeddings.cls_token, original.vit.embeddings.cls_token)
 
 
@@ -185,7 +191,7 @@ def test_the_models_of_the_studies(name, size):
 )
 def test_a_finished_run_on_new_data(tmp_path, labels):
     finished = load_model("test_resnet", FER7, pretrained=False, image_size=48, drop_rate=0.2)
-    torch.nn.init.normal_(head(finished.model).weight)
+    torch.nn.init.normal_(heads(finished.model)[0].weight)
     save_model(finished.model, finished.processor, tmp_path / "run" / "model")
     loaded = load_model(str(tmp_path / "run"), labels)
     assert loaded.label_names == tuple(labels)
@@ -197,8 +203,8 @@ def test_a_finished_run_on_new_data(tmp_path, labels):
         assert loaded.head == "kept, rows by name"
     else:
         assert loaded.head == "new (random weights)"
-        assert not set(head(loaded.model).weight.flatten().tolist()) & set(
-            head(finished.model).weight.flatten().tolist()
+        assert not set(heads(loaded.model)[0].weight.flatten().tolist()) & set(
+            heads(finished.model)[0].weight.flatten().tolist()
         )
     save_model(loaded.model, loaded.processor, tmp_path / "next" / "model")
     again = load_model(str(tmp_path / "next"))
@@ -268,3 +274,111 @@ def test_processor_of_a_saved_model_can_be_read_back(tmp_path):
     assert ImageSpec.from_processor(AutoImageProcessor.from_pretrained(tmp_path)) == ImageSpec.from_processor(
         loaded.processor
     )
+
+
+# --- several classifiers, and classifiers that are convolutions
+
+
+def two_headed(folder: Path, labels: list[str]) -> Path:
+    """A DeiT whose two classifiers say different things."""
+    torch.manual_seed(0)
+    names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    model = DeiTForImageClassificationWithTeacher(DeiTConfig(**small, image_size=32, patch_size=16, **names))
+    for classifier in heads(model):
+        torch.nn.init.normal_(classifier.weight)
+    model.save_pretrained(folder)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def convolution(folder: Path, labels: list[str]) -> Path:
+    """A network of timm whose classifier is a convolution of one pixel."""
+    loaded = load_model("dla46x_c", labels, pretrained=False, image_size=32)
+    torch.nn.init.normal_(heads(loaded.model)[0].weight)
+    save_model(loaded.model, loaded.processor, folder)
+    return folder
+
+
+@pytest.mark.parametrize("make", [two_headed, convolution])
+def test_all_classifiers_keep_their_rows_by_name(make, tmp_path):
+    own = load_model(make(tmp_path / "own", DIMA806))
+    aligned = load_model(tmp_path / "own", FER7[::-1])
+    rows = [own.label_names.index(label) for label in FER7[::-1]]
+    assert aligned.head == "kept, rows by name"
+    assert torch.allclose(logits(own)[rows], logits(aligned), rtol=1e-5)
+    save_model(aligned.model, aligned.processor, tmp_path / "again")
+    assert torch.allclose(logits(load_model(tmp_path / "again")), logits(aligned), rtol=1e-5)
+
+
+def test_all_classifiers_are_new_for_new_labels(tmp_path):
+    folder = two_headed(tmp_path, [f"class {number}" for number in range(20)])
+    loaded = load_model(folder, FER7)
+    assert loaded.head == "new (random weights)"
+    assert [classifier.out_features for classifier in heads(loaded.model)] == [7, 7]
+    assert all(classifier.weight.std() < 0.03 for classifier in heads(loaded.model))
+
+
+# --- what is saved can be loaded again
+
+
+def test_a_fresh_network_is_loaded_again_and_nothing_is_left_of_it(tmp_path):
+    torch.manual_seed(0)
+    loaded = load_model("test_resnet", FER7, pretrained=False, image_size=32)
+    state = torch.get_rng_state()
+    check_loads_again(loaded, tmp_path / "check")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda model: model.register_buffer("mask", torch.ones(2), persistent=False), "mask is missing"),
+        (lambda model: setattr(model.timm_model, "layer4", torch.nn.Identity()), "size mismatch|logits differs|shape"),
+        (lambda model: setattr(model, "twice", model.timm_model.fc), "share"),
+    ],
+)
+def test_a_network_that_would_not_come_back_is_refused(change, reason, tmp_path):
+    loaded = load_model("test_resnet", FER7, pretrained=False, image_size=32)
+    change(loaded.model)
+    with pytest.raises(UserError, match=rf"is not trained: transformers .*({reason}).*such as timm/resnet18"):
+        check_loads_again(loaded, tmp_path / "check")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_not_the_networks_fault(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(load, "save_model", full)
+    with pytest.raises(FerError, match=r"could not be written to .*No space left") as error:
+        check_loads_again(load_model("test_resnet", FER7, pretrained=False, image_size=32), tmp_path / "check")
+    assert error.value.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("architecture", "needs"),
+    [
+        ("swin_tiny_patch4_window7_224", 4),
+        ("swin_s3_tiny_224", 4),
+        ("swinv2_tiny_window8_256", 5),
+        ("swinv2_cr_tiny_224", 5),
+    ],
+)
+def test_swin_of_timm_comes_back_or_is_refused(architecture, needs, tmp_path):
+    """Also one that was saved without the setting that transformers 4.57 needs; SwinV2 only in transformers 5."""
+    small = {"img_size": 64, "embed_dim": 8, "depths": (2, 2, 1, 1), "num_heads": (1, 2, 2, 2), "window_size": 4}
+    config = TimmWrapperConfig(architecture=architecture, model_args=small)
+    config.id2label, config.label2id = {0: "x", 1: "y"}, {"x": 0, "y": 1}
+    config.pretrained_cfg = timm.get_pretrained_cfg(architecture).to_dict() | {"input_size": [3, 64, 64]}
+    TimmWrapperForImageClassification(config).save_pretrained(tmp_path / "old")
+    if int(transformers.__version__.split(".")[0]) < needs:
+        with pytest.raises(UserError, match=r"cannot load .*meta tensor.* Take another network, such as"):
+            load_model(tmp_path / "old", FER7)
+        return
+    loaded = load_model(tmp_path / "old", FER7)
+    check_loads_again(loaded, tmp_path / "check")
+    save_model(loaded.model, loaded.processor, tmp_path / "new")
+    scores = {row["label"]: row["score"] for row in pipeline("image-classification", model=str(tmp_path / "new"))(FACE)}
+    assert set(scores) < set(FER7)

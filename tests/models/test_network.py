@@ -4,17 +4,29 @@ import pytest
 import timm
 import torch
 from torch import nn
-from transformers import ViTConfig, ViTForImageClassification
+from transformers import (
+    DeiTConfig,
+    DeiTForImageClassificationWithTeacher,
+    ResNetConfig,
+    ResNetForImageClassification,
+    Swinv2Config,
+    Swinv2ForImageClassification,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.errors import UserError
 from fer_hf.models.load import load_model
 from fer_hf.models.network import (
     feature_map,
-    head,
+    head_names,
+    heads,
+    initialise_head,
     layer_depths,
     network,
     no_weight_decay,
+    set_memory_format,
     timm_network,
     without_prefix,
 )
@@ -45,7 +57,7 @@ def test_where_timm_keeps_its_network(make, prefix, inner, outputs):
     model = make()
     assert timm_network(model) == (prefix, inner(model))
     assert network(model) is (model.timm_model if prefix == "timm_model." else model)
-    assert head(model).out_features == outputs
+    assert heads(model)[0].out_features == outputs
     names = {without_prefix(name) for name, _ in model.named_parameters()}
     if inner(model) is not None:
         assert {name for name, _ in inner(model).named_parameters()} <= names
@@ -53,8 +65,58 @@ def test_where_timm_keeps_its_network(make, prefix, inner, outputs):
 
 
 def test_a_model_without_a_classifier():
-    with pytest.raises(UserError, match="has no linear classifier with 0 outputs"):
-        head(timm.create_model("test_resnet", num_classes=0))
+    with pytest.raises(UserError, match="has no classifier with 0 outputs"):
+        heads(timm.create_model("test_resnet", num_classes=0))
+
+
+def hf_deit():
+    settings = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    return DeiTForImageClassificationWithTeacher(DeiTConfig(**settings, image_size=32, num_labels=7))
+
+
+def hf_resnet():
+    settings = {"embedding_size": 8, "hidden_sizes": [8, 7], "depths": [1, 1], "layer_type": "basic", "num_labels": 7}
+    return ResNetForImageClassification(ResNetConfig(**settings))
+
+
+def hf_swin():
+    """Small networks inside of it have seven outputs too, one for each attention head."""
+    settings = {"image_size": 32, "embed_dim": 14, "depths": [1], "num_heads": [7], "window_size": 4}
+    return Swinv2ForImageClassification(Swinv2Config(**settings, num_labels=7))
+
+
+@pytest.mark.parametrize(
+    ("make", "parts"),
+    [
+        (hf_deit, ["cls_classifier", "distillation_classifier"]),
+        (hf_resnet, ["classifier.1"]),
+        (hf_swin, ["classifier"]),
+        (lambda: timm.create_model("levit_128s", num_classes=7), ["head.linear", "head_dist.linear"]),
+        (lambda: timm.create_model("crossvit_9_240", num_classes=7), ["head.0", "head.1"]),
+        (lambda: timm.create_model("dla46x_c", num_classes=7), ["fc"]),  # a convolution
+        (lambda: wrapped("efficientformerv2_s0"), ["timm_model.head", "timm_model.head_dist"]),
+        (lambda: wrapped("test_efficientnet", attention=True), ["classifier"]),
+    ],
+)
+def test_every_classifier_is_found_and_drawn_anew_and_on_top(make, parts):
+    model = make()
+    assert [name for name, module in model.named_modules() if module in heads(model)] == parts
+    initialise_head(model)
+    for classifier in heads(model):
+        assert classifier.weight.std().item() == pytest.approx(0.02, rel=0.3)
+        assert not classifier.bias.any()
+    assert head_names(model) == {f"{part}.{name}" for part in parts for name in ("weight", "bias")}
+    depths = layer_depths(model)
+    assert all(depths[name] == max(depths.values()) for name in head_names(model))
+
+
+def test_only_weights_of_images_become_channels_last():
+    model = nn.ModuleList([nn.Conv3d(2, 2, 1), nn.Conv2d(2, 2, 3), nn.Linear(2, 2)])
+    set_memory_format(model, torch.channels_last)
+    assert model[1].weight.is_contiguous(memory_format=torch.channels_last)
+    assert model[0].weight.is_contiguous()
+    set_memory_format(model, torch.contiguous_format)
+    assert model[1].weight.is_contiguous()
 
 
 def test_what_timm_exempts_from_decay():
@@ -68,7 +130,7 @@ def test_what_timm_exempts_from_decay():
 def test_depths_rise_from_the_stem_to_the_head(name):
     model = wrapped(name)
     layers = layer_depths(model)
-    in_head = {id(p) for p in head(model).parameters()}
+    in_head = {id(p) for p in heads(model)[0].parameters()}
     assert set(layers) == {n for n, _ in model.named_parameters()}
     assert {n for n, p in model.named_parameters() if id(p) in in_head} == {
         n for n, d in layers.items() if d == max(layers.values())

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.errors import UserError
 from fer_hf.models.load import load_model, save_model
-from fer_hf.models.network import head
+from fer_hf.models.network import heads
 
 FER7 = LABEL_SETS["fer7"]
 
@@ -84,7 +84,7 @@ def test_a_new_classifier_is_drawn_in_one_way(tmp_path, start, attention):
         save_model(of_animals.model, of_animals.processor, tmp_path / "folder")
         options = {"name": tmp_path / "folder"}
     loaded = load_model(options.pop("name"), FER7, attention=attention, **options)
-    classifier = head(loaded.model)
+    classifier = heads(loaded.model)[0]
     assert loaded.head == "new (random weights)"
     assert float(classifier.weight.detach().std()) == pytest.approx(0.02, rel=0.05)
     assert not classifier.bias.detach().any()
@@ -197,4 +197,4 @@ def test_only_for_timm_architectures(tmp_path):
     path = write(trained().state_dict(), tmp_path / "w.pt")
     with pytest.raises(UserError, match=r"model\.weights fills a timm architecture: 'google/vit"):
         load(path, "google/vit-base-patch16-224-in21k")
-    assert head(load(path).model).out_features == 7
+    assert heads(load(path).model)[0].out_features == 7

@@ -1,11 +1,14 @@
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from transformers import TrainingArguments
 
 from fer_hf.errors import UserError
+from fer_hf.recipe.checks import PASSED_ON, SET_BY_US
 from fer_hf.recipe.load import find_recipe, load_recipe, shipped_recipes, validate_recipe
-from fer_hf.recipe.schema import Recipe
+from fer_hf.recipe.schema import Recipe, Train
 
 RECIPES = [path for path in shipped_recipes().rglob("*.yaml") if path.name != "study.yaml"]
 SHIPPED = sorted(str(path.relative_to(shipped_recipes())) for path in RECIPES)
@@ -72,6 +75,10 @@ def test_overrides(tmp_path):
         ("train.fsdp=false", "train.fsdp: this key is gone"),
         ("train.deepspeed=x.json", "Models are not sharded here"),
         ("train.hub_token=hf_x", "Use `fer-hf push`"),
+        ("train.include_for_metrics=[inputs]", "train.include_for_metrics: it is set by fer_hf. The metrics need all"),
+        ("train.neftune_noise_alpha=5", "has no use here: leave it out (the command line)"),
+        ("train.gradient_accumulation_steps=0", "greater than or equal to 1, but it is 0"),
+        ("train.dataloader_persistent_workers=true", "needs workers: set train.dataloader_num_workers"),
         ("train.dataloader_num_workers=two", "it is 'two'"),
         ("train.max_steps=many", "it is 'many'"),
         ("evaluate.splits=[]", "at least 1 item"),
@@ -221,3 +228,16 @@ def test_a_file_of_an_earlier_run_loads_without_the_keys_that_are_gone(tmp_path)
     assert old.differences(load_recipe(write(tmp_path, "name: mine\ntrain:\n  seed: 7\n"))) == []
     assert old.train.torch_compile is False
     assert not old.train.passed_through
+
+
+def test_every_field_of_training_arguments_is_passed_on_or_refused():
+    """Also those that a later transformers brings: what is in no table is refused."""
+    names = {field.name for field in fields(TrainingArguments) if field.init} - Train.model_fields.keys()
+    for name in sorted(names - PASSED_ON.keys()):
+        with pytest.raises(
+            UserError, match=rf"train\.{name}: (it is set by fer_hf|this key is gone|.*has no use here)"
+        ):
+            validate_recipe({"train": {name: None}})
+    assert not PASSED_ON.keys() & SET_BY_US.keys()
+    of_5 = {"activation_checkpointing", "activation_checkpointing_kwargs", "dataloader_multiprocessing_context"}
+    assert PASSED_ON.keys() - names <= of_5 | {"ddp_static_graph", "trackio_bucket_id"}

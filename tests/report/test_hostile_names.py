@@ -16,7 +16,7 @@ from fer_hf.collect.sheet import contact_sheet
 from fer_hf.data import load_faces
 from fer_hf.data.readers import toy
 from fer_hf.report.dataset_card import dataset_card
-from fer_hf.report.figures import accuracy_latency_figure, save_figure, write_figures
+from fer_hf.report.figures import comparison_figure, save_figure, write_figures
 from fer_hf.report.markdown import code, markdown
 from fer_hf.report.model_card import card_text
 from fer_hf.runs.records import Data, Evaluation, Metrics, Split, Training, read_record
@@ -140,13 +140,13 @@ def test_figures_and_contact_sheets(tmp_path):
     training = read_record(Training, {"history": history, "stages": stages})
     found = read_record(Evaluation, evaluation("test", "pytorch", counts, labels, dataset=dataset))
     rows = [
-        SimpleNamespace(name=name, mean=0.5, low=0.4, high=0.6, latency_ms=n + 1, dataset=name, split="test", images=3)
+        SimpleNamespace(name=name, mean=0.5, low=0.4, high=0.6, x=n + 1, dataset=name, split="test", images=3)
         for n, name in enumerate(NAMES)
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(write_figures(tmp_path, found, labels, training, dataset)) == 4
-        save_figure(accuracy_latency_figure(rows, "accuracy"), tmp_path / "compare.png")
+        save_figure(comparison_figure(rows, "accuracy", "latency"), tmp_path / "compare.png")
         contact_sheet([Image.new("L", (8, 8))] * len(NAMES), list(NAMES), title=dataset)
 
 

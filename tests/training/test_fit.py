@@ -1,6 +1,7 @@
 """Training for real, on a tiny network and a few drawn faces: resume, killing, best model, both memory formats."""
 
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -17,19 +18,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.data_loader import BatchSamplerShard
 from rich.console import Console
 from sklearn.utils.class_weight import compute_class_weight
-from tiny_training import WHOLE, recipe, train
+from tiny_training import WHOLE, make_trainer, read, recipe, train
+from torch.utils.data import BatchSampler, SequentialSampler
 from transformers import TrainingArguments
 from transformers.trainer_callback import TrainerState
 
 from fer_hf.errors import FerError, UserError
+from fer_hf.recipe.checks import PASSED_ON
 from fer_hf.runs.folder import Run
 from fer_hf.training import losses, saving
 from fer_hf.training.arguments import training_arguments
 from fer_hf.training.build import class_weights
 from fer_hf.training.callbacks import ProgressLine
-from fer_hf.training.checkpoints import checkpoints, defect, step_of
+from fer_hf.training.checkpoints import checkpoints, defect, go_back, step_of
 from fer_hf.training.fit import history
 from fer_hf.training.hooks import HookedTrainer
 
@@ -77,13 +81,20 @@ def test_resumed_from_any_checkpoint_it_ends_in_the_same_bytes(whole, splits, tm
 
 KILLED = """
 import sys
-from tiny_training import WHOLE, draw, train
-train(sys.argv[1], draw(), resume=True, **WHOLE)
+from tiny_training import WHOLE, Run, draw, train
+run = Run(sys.argv[1])
+run.checkpoints.mkdir(parents=True, exist_ok=True)
+run.lock()
+workers = {"dataloader_num_workers": 2, "dataloader_prefetch_factor": 4}
+train(run.path, draw(), resume=True, **WHOLE | {"train": WHOLE["train"] | workers})
 """
 
 
 def test_killed_twice_it_ends_in_the_same_bytes(whole, splits, tmp_path):
-    """kill -9 as soon as a given number of checkpoints is there; what is being written at that moment is torn."""
+    """kill -9 as soon as a given number of checkpoints is there; what is being written at that moment is torn.
+
+    It has workers that outlive it for seconds: they do not hold its lock.
+    """
     run = Run(tmp_path / "killed")
     tests = Path(__file__).parents[1]
     env = os.environ | {"PYTHONPATH": f"{tests.parent}{os.pathsep}{tests}"}
@@ -95,12 +106,70 @@ def test_killed_twice_it_ends_in_the_same_bytes(whole, splits, tmp_path):
             assert time.monotonic() < deadline
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
+        process.wait()
+        run.lock()
+        run.unlock()
         _, errors = process.communicate()
         assert process.returncode in (-signal.SIGKILL, 0), errors.decode()
     train(run.path, splits, resume=True, **WHOLE)
     assert digest(run) == digest(whole)
     assert run.metrics.training.history == whole.metrics.training.history
     assert 1 <= len(run.metrics.training.resumed_at_steps) <= 2
+
+
+def test_gone_back_to_a_chosen_checkpoint_it_ends_in_the_same_bytes(whole, splits, tmp_path):
+    run = stopped_after(whole, tmp_path / "run", 10)
+    os.utime(run.model / "model.safetensors")  # written since
+    assert go_back(run, "6") == f"what came after checkpoint-6 has been moved to {run.path / 'aside' / '1'}"
+    assert [step_of(path) for path in checkpoints(run.checkpoints)] == [2, 4, 6]
+    assert sorted(path.name for path in (run.path / "aside" / "1").iterdir()) == ["checkpoints", "model"]
+    train(run.path, splits, resume=True, **WHOLE)
+    assert digest(run) == digest(whole)
+    assert list(run.metrics.training.resumed_at_steps) == [6]
+    assert read(run.model).keys() == read(whole.model).keys()
+
+
+def test_without_its_best_model_the_best_of_what_follows_is_kept(splits, tmp_path):
+    """Every figure is as good as the other, so that none would be better than what went aside."""
+    frozen = {"learning_rate": 1e-9, "stages": [{"trainable": "head"}], "num_train_epochs": 2}
+    run = train(tmp_path / "whole", splits, train=frozen)
+    assert run.metrics.training.best.step == 4
+    again = Run(tmp_path / "again")
+    shutil.copytree(run.checkpoints / "stage-1" / "checkpoint-4", again.checkpoints / "stage-1" / "checkpoint-4")
+    train(again.path, splits, resume=True, train=frozen)
+    assert again.finished_model()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ("5", "--resume-from 5: there is no such checkpoint in .* which has checkpoint-2, checkpoint-4"),
+        ("checkpoint-4", "checkpoint-4 cannot be resumed from: optimizer.pt is missing. Choose another one"),
+        ("stage-1/checkpoint-2", "there is no such checkpoint"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_chosen_moves_nothing(whole, tmp_path, wanted, message):
+    run = stopped_after(whole, tmp_path, 4)
+    (run.checkpoints / "checkpoint-4" / "optimizer.pt").unlink()
+    with pytest.raises(UserError, match=message):
+        go_back(run, wanted)
+    assert not (run.path / "aside").exists()
+    assert len(checkpoints(run.checkpoints)) == 2
+
+
+def test_a_checkpoint_of_a_stage_is_chosen_by_its_path(whole, tmp_path):
+    run = Run(tmp_path)
+    for stage, step in ((1, 2), (1, 4), (2, 4), (10, 2)):
+        place = run.checkpoints / f"stage-{stage}" / f"checkpoint-{step}"
+        shutil.copytree(whole.checkpoints / place.name, place)
+    with pytest.raises(UserError, match="several checkpoints are called so"):
+        go_back(run, "4")
+    go_back(run, "stage-2/checkpoint-4")
+    assert not list((run.checkpoints / "stage-10").iterdir())
+    go_back(run, str(run.checkpoints / "stage-1" / "checkpoint-2"))
+    left = [path.relative_to(run.checkpoints).as_posix() for path in run.checkpoints.glob("*/*")]
+    assert left == ["stage-1/checkpoint-2"]
+    assert sorted(path.name for path in (run.path / "aside").iterdir()) == ["1", "2"]
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over(whole, splits, tmp_path, log):
@@ -283,13 +352,141 @@ def test_history_averages_losses_over_steps_and_accuracy_over_images():
     assert history([{"loss": 2.0, "learning_rate": 0.1, "step": 3}, log[2]])[0].train_accuracy is None
 
 
-def test_every_field_of_training_arguments_passes_through(tmp_path):
-    args = training_arguments(recipe(train={"adam_beta2": 0.95, "dataloader_num_workers": 1}).train, tmp_path)
-    assert (args.adam_beta2, args.dataloader_num_workers) == (0.95, 1)
-    assert args.get_warmup_steps(100) == 10
-    assert training_arguments(recipe(train={"warmup_steps": 7}).train, tmp_path).get_warmup_steps(100) == 7
-    with pytest.raises(UserError, match="does not make TrainingArguments"):
-        training_arguments(recipe(train={"lr_scheduler_type": "cosin"}).train, tmp_path)
+PASSED = {
+    "max_steps": 2,
+    "gradient_accumulation_steps": 2,
+    "warmup_steps": 1,
+    "optim": "adamw_torch",
+    "optim_args": "foo=1",
+    "adam_beta1": 0.8,
+    "adam_beta2": 0.95,
+    "adam_epsilon": 1e-7,
+    "lr_scheduler_kwargs": {"num_cycles": 0.4},
+    "tf32": None,
+    "use_cpu": True,
+    "full_determinism": False,
+    "logging_first_step": True,
+    "logging_strategy": "epoch",
+    "eval_accumulation_steps": 1,
+    "torch_empty_cache_steps": 1,
+    "gradient_checkpointing": True,
+    "gradient_checkpointing_kwargs": {"use_reentrant": False},
+    "dataloader_num_workers": 1,
+    "dataloader_prefetch_factor": 3,
+    "dataloader_multiprocessing_context": "fork",
+    "dataloader_drop_last": True,
+    "dataloader_pin_memory": False,
+    "dataloader_persistent_workers": True,
+    "ddp_bucket_cap_mb": 5,
+    "ddp_find_unused_parameters": True,
+    "ddp_broadcast_buffers": False,
+    "ddp_static_graph": False,
+    "project": "faces",
+    "trackio_space_id": None,
+    "trackio_bucket_id": None,
+}
+"""A value of each field that is passed on, with which two steps can be made."""
+
+
+def test_every_field_that_is_passed_on_works(splits, tmp_path):
+    of_5_alone = {"activation_checkpointing", "activation_checkpointing_kwargs"}  # other names of gradient_...
+    assert PASSED.keys() == PASSED_ON.keys() - of_5_alone
+    settings = {key: value for key, value in PASSED.items() if key in TrainingArguments.__dataclass_fields__}
+    args = training_arguments(recipe(train=settings), tmp_path)
+    for key in settings.keys() - {"dataloader_drop_last"}:  # which is of training images alone
+        assert getattr(args, key) == settings[key]
+    run = train(tmp_path, splits, model={"name": "test_vit"}, train=settings)
+    assert run.metrics.training.steps == 2
+
+
+def test_warm_up_is_a_share_or_a_number_of_steps(tmp_path):
+    assert training_arguments(recipe(), tmp_path).get_warmup_steps(100) == 10
+    assert training_arguments(recipe(train={"warmup_steps": 7}), tmp_path).get_warmup_steps(100) == 7
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lr_scheduler_type": "cosin"}, "train.lr_scheduler_type='cosin' .the default.: cosin is not a valid"),
+        ({"lr_scheduler_kwargs": {"cycles": 1}}, "train.lr_scheduler_kwargs=.*unexpected keyword argument 'cycles'"),
+        ({"lr_scheduler_type": "cosine_with_min_lr"}, "train.lr_scheduler_type=.*min_lr"),
+        ({"optim": "adamm"}, "train.optim='adamm' .*adamm is not a valid OptimizerNames"),
+        ({"optim": "lomo"}, "train.optim='lomo' .*lomo"),
+        ({"adam_beta1": 2.0, "optim": "adamw_torch"}, "train.optim='adamw_torch' .*Invalid beta parameter"),
+        ({"report_to": ["wandbb"]}, r"train.report_to=\['wandbb'\] .*wandbb is not supported, only azure_ml"),
+    ],
+)
+def test_what_transformers_would_find_out_later_is_found_now(tmp_path, settings, message):
+    with pytest.raises(UserError, match=message):
+        training_arguments(recipe(train=settings), tmp_path)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed")
+def test_a_package_that_is_missing_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"train.report_to=.*pip install wandb"):
+        training_arguments(recipe(train={"report_to": ["wandb"]}), tmp_path)
+
+
+def test_no_checkpointing_of_a_network_that_has_none(splits, tmp_path):
+    changes = {"model": {"attention": True}, "train": {"gradient_checkpointing": True}}
+    with pytest.raises(UserError, match=r"train.gradient_checkpointing \(.*\): test_resnet has no checkpointing"):
+        make_trainer(tmp_path, splits, **changes)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sizes"),
+    [
+        ({}, [8, 8, 8, 4]),
+        ({"per_device_train_batch_size": 9}, [9, 9, 9]),  # 28 images: the last one alone
+        ({"per_device_train_batch_size": 27}, [27]),
+        ({"per_device_train_batch_size": 9, "sampling": "class_balanced"}, [9, 9, 9]),
+        ({"per_device_train_batch_size": 9, "gradient_accumulation_steps": 2}, [9, 9, 9]),
+        ({"per_device_train_batch_size": 9, "dataloader_num_workers": 1}, [9, 9, 9]),
+        ({"dataloader_drop_last": True}, [8, 8, 8]),
+    ],
+)
+def test_no_image_is_alone_in_the_last_batch(splits, tmp_path, settings, sizes):
+    trainer = make_trainer(tmp_path, splits, train=settings)
+    assert [len(batch["labels"]) for batch in trainer.get_train_dataloader()] == sizes
+    assert sum(len(batch["labels"]) for batch in trainer.get_eval_dataloader()) == len(splits["validation"])
+
+
+def test_workers_that_stay_draw_nothing_that_a_resume_would_draw_again(splits, tmp_path):
+    settings = {"dataloader_num_workers": 1, "dataloader_persistent_workers": True}
+    trainer = make_trainer(tmp_path, splits, train=settings)
+    state = torch.get_rng_state()
+    for loader in (trainer.get_train_dataloader(), trainer.get_eval_dataloader()):
+        next(iter(loader))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_several_processes_fill_up_their_last_batches():
+    """This is accelerate's doing: no process has a single image."""
+    for process in (0, 1):
+        batches = BatchSampler(SequentialSampler(range(9)), 4, drop_last=False)
+        assert [len(batch) for batch in BatchSamplerShard(batches, 2, process)] == [4, 4]
+
+
+def test_a_lone_image_is_left_out_and_a_resume_goes_on_alike(splits, tmp_path, log):
+    settings = {"train": {"per_device_train_batch_size": 9}}
+    whole = train(tmp_path / "whole", splits, **settings)
+    assert log.text.count("28 images in batches of 9: the one left over, another in each epoch, is left out") == 1
+    assert whole.metrics.training.steps == 6
+    resumed = stopped_after(whole, tmp_path / "resumed", 4)
+    train(resumed.path, splits, resume=True, **settings)
+    assert digest(resumed) == digest(whole)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"per_device_train_batch_size": 1}, "needs two images or more in a batch: raise train.per_device_train_batch"),
+        ({"per_device_train_batch_size": 99, "dataloader_drop_last": True}, "nothing of 28 images in batches of 99"),
+    ],
+)
+def test_batches_that_cannot_be_trained_on(splits, tmp_path, settings, message):
+    with pytest.raises(UserError, match=message):
+        train(tmp_path, splits, train=settings)
 
 
 def test_one_process_has_one_gpu(tmp_path, monkeypatch):
@@ -303,20 +500,20 @@ def test_one_process_has_one_gpu(tmp_path, monkeypatch):
     there.__set_name__(TrainingArguments, "_setup_devices")
     monkeypatch.setattr(TrainingArguments, "_setup_devices", there)
     assert TrainingArguments(str(tmp_path)).n_gpu == 4
-    assert training_arguments(recipe().train, tmp_path).n_gpu == 1
+    assert training_arguments(recipe(), tmp_path).n_gpu == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
 def test_fp16_without_a_gpu_is_refused(tmp_path):
     with pytest.raises(UserError, match="fp16 needs a GPU"):
-        training_arguments(recipe(train={"precision": "fp16"}).train, tmp_path)
+        training_arguments(recipe(train={"precision": "fp16"}), tmp_path)
 
 
 def test_sharding_by_a_launcher_is_refused(tmp_path, monkeypatch):
     for way in ("FSDP", "DEEPSPEED"):
         monkeypatch.setenv(f"ACCELERATE_USE_{way}", "true")
         with pytest.raises(UserError, match=f"asks for {way}: models are not sharded here"):
-            training_arguments(recipe().train, tmp_path)
+            training_arguments(recipe(), tmp_path)
         monkeypatch.delenv(f"ACCELERATE_USE_{way}")
 
 

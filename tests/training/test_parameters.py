@@ -7,7 +7,7 @@ from timm.optim import param_groups_layer_decay
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.errors import UserError
 from fer_hf.models.load import load_model
-from fer_hf.models.network import head, layer_depths
+from fer_hf.models.network import heads, layer_depths
 from fer_hf.training.parameters import frozen_batch_norms, parameter_groups, set_trainable
 
 FER7 = LABEL_SETS["fer7"]
@@ -26,7 +26,7 @@ def test_rates_are_timms_layer_decay_from_the_head_down(name, below):
     exempt = network.no_weight_decay() if hasattr(network, "no_weight_decay") else ()
     for group in param_groups_layer_decay(network, weight_decay=0.1, layer_decay=0.5, no_weight_decay_list=exempt):
         theirs |= {id(p): (group["lr_scale"], group["weight_decay"]) for p in group["params"]}
-    in_head = {id(p) for p in head(model).parameters()}
+    in_head = {id(p) for p in heads(model)[0].parameters()}
     seen = 0
     for group in parameter_groups(model, 0.01, 0.1, layer_decay=0.5):
         for p in group["params"]:
@@ -43,7 +43,7 @@ def test_biases_and_norms_do_not_decay_and_the_head_has_its_own_rate():
     assert {(g["lr"], g["weight_decay"]) for g in groups} == {(0.01, 0.05), (0.01, 0.0), (0.1, 0.05), (0.1, 0.0)}
     for group in groups:
         assert all((p.ndim > 1) == (group["weight_decay"] > 0) for p in group["params"])
-    in_head = {id(p) for p in head(model).parameters()}
+    in_head = {id(p) for p in heads(model)[0].parameters()}
     assert {id(p) for g in groups if g["lr"] == 0.1 for p in g["params"]} == in_head
 
 

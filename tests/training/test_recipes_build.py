@@ -20,7 +20,7 @@ RECIPES = sorted(path for path in shipped_recipes().rglob("*.yaml") if path.name
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipe_builds(path, tmp_path):
     recipe = load_recipe(path)
-    assert training_arguments(recipe.train, tmp_path).num_train_epochs == recipe.train.num_train_epochs
+    assert training_arguments(recipe, tmp_path).num_train_epochs == recipe.train.num_train_epochs
     if not timm.is_model(recipe.model.name.removeprefix("timm/")):
         pytest.skip(f"{recipe.model.name} lies on the Hub; its kind is tested with a tiny model of the same labels")
     labels = label_names(recipe.data.label_set)
@@ -28,7 +28,7 @@ def test_recipe_builds(path, tmp_path):
     loaded = load_model(recipe.model.name, labels, pretrained=False, **settings)
     for stage in plan_stages(recipe, Run(tmp_path)):
         set_trainable(loaded.model, stage.trainable, stage.key)
-        training_arguments(stage.train, stage.folder)
+        training_arguments(recipe, stage.folder, stage.train)
     spec = ImageSpec.from_processor(loaded.processor)
     transform = TrainTransform(
         spec, 2, recipe.train.seed, **recipe.augment.model_dump(exclude={"enabled", "mixup", "cutmix"})
