@@ -7,6 +7,7 @@ import platform
 import re
 import subprocess
 import sys
+import tomllib
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -119,12 +120,19 @@ def _cpuinfo() -> str:
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout that this code runs from, if it is one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    """The commit of the checkout of this project that the code runs from; None where it is installed.
+
+    An installed copy may lie in a repository of its user's, whose commit says nothing of this code.
+    """
+    file = Path(__file__)
+    command = ["git", "-C", str(file.parent), "rev-parse", "--show-prefix", "HEAD", f"HEAD:./{file.name}"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
+        project = tomllib.loads((file.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]["name"]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout  # noqa: S603
+    except (OSError, ValueError, LookupError, subprocess.SubprocessError):
         return None
+    prefix, commit, _ = answer.splitlines()
+    return commit if (project, prefix) == ("fer_hf", f"{file.parent.name}/") else None
 
 
 def has_vnni() -> bool:

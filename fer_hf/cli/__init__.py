@@ -8,7 +8,7 @@ import errno
 import gc
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -68,6 +68,9 @@ def main() -> None:
     """The entry point of `fer-hf` and `python -m fer_hf`."""
     # What comes with the libraries stays: a quarter of a short command's time went into looking through it for garbage.
     gc.set_threshold(10_000)
+    streams: Any = (sys.stdout, sys.stderr)
+    for stream in streams:  # a file's name may hold what the terminal cannot show
+        stream.reconfigure(errors="backslashreplace")
     show_log()
     quiet_libraries()
     debug = "--debug" in sys.argv[1:]

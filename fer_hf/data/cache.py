@@ -44,7 +44,7 @@ AT_ONCE = 2**26
 """Bytes of decoded images that are in memory before they are written."""
 PART = 128
 """Images that a thread decodes in one turn; with single ones, threads would wait for one another."""
-VERSION = 3
+VERSION = 4
 """Of how images become bytes: files of another version are not looked at."""
 
 

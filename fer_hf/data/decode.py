@@ -8,6 +8,7 @@ Pillow holds to be safe, and one of more than 8 bits, which Pillow would cut off
 import io
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,15 +69,19 @@ def decode_as_stored(image: Encoded) -> PIL.Image.Image:
         with _open(image) as picture:
             if picture.width * picture.height <= (PIL.Image.MAX_IMAGE_PIXELS or math.inf):
                 picture.load()
-                deepest: Any = picture.getextrema()[1] if picture.mode[0] in "IF" else 0
-                if deepest <= 255 and picture.mode != "F":
-                    return _upright(picture)
-                raise ValueError(f"its mode is {picture.mode}, of more than 8 bits, which Pillow would cut off")
+                if not picture.width * picture.height:
+                    raise ValueError("it has no pixels")
+                if picture.mode == "F" or (picture.mode[0] == "I" and not _fits_8_bits(picture)):
+                    raise ValueError(f"its mode is {picture.mode}, of more than 8 bits, which Pillow would cut off")
+                return _upright(picture)
             reason = f"{picture.width} x {picture.height} pixels are more than Pillow holds to be safe"
     except PIL.UnidentifiedImageError:
         reason = "it is no image, or of a format that Pillow does not know"
+    except FileNotFoundError as error:
+        is_address = re.match(r"[a-z][a-z0-9+.-]+:/", str(image), re.IGNORECASE)
+        reason = "it is an address, not a file: save the picture first" if is_address else str(error.strerror)
     except Exception as error:  # decoders raise many kinds on damaged data, and each of them makes a bad image
-        reason = str(error) or type(error).__name__
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     raise ValueError(reason)
 
 
@@ -128,6 +133,12 @@ def _open(image: Encoded) -> PIL.Image.Image:
     if not image and not isinstance(image, bytes):
         raise ValueError("there is no image")
     return PIL.Image.open(io.BytesIO(image) if isinstance(image, bytes) else image)  # type: ignore[arg-type]
+
+
+def _fits_8_bits(picture: PIL.Image.Image) -> bool:
+    """Whether the values of a picture of mode "I" or "I;16" are those of 8 bits."""
+    least, most = (picture if picture.mode == "I" else picture.convert("I")).getextrema()
+    return least >= 0 and most <= 255  # type: ignore[operator]
 
 
 def _upright(picture: PIL.Image.Image) -> PIL.Image.Image:

@@ -227,11 +227,14 @@ def _as_uint8(image: Any) -> Tensor:
             return to_uint8(decode(image))
         except (ValueError, OSError) as error:
             raise UserError(f"{image} is no picture that can be read: {error}") from error
+    pixels = image
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim in (2, 3):
-        image = torch.tensor(image if image.ndim == 3 else image[..., None]).permute(2, 0, 1)
-    if isinstance(image, Tensor) and image.dtype == torch.uint8 and image.ndim == 3 and len(image) in (1, 3):
-        return image
+        pixels = torch.tensor(image if image.ndim == 3 else image[..., None]).permute(2, 0, 1)
+    is_picture = isinstance(pixels, Tensor) and pixels.dtype == torch.uint8 and pixels.ndim == 3 and pixels.numel()
+    if is_picture and len(pixels) in (1, 3):
+        return pixels
     what = f"{image.dtype} of shape {tuple(image.shape)}" if hasattr(image, "shape") else type(image).__name__
     raise UserError(
-        f"{what} is no image: give a path, a PIL image, a uint8 array (H, W) or (H, W, 3), or a uint8 tensor (C, H, W)."
+        f"{what} is no image: give a path, a PIL image, a uint8 array (H, W) or (H, W, 3), or a uint8 tensor (C, H, W) "
+        "of one or three channels; scale other values to 0 ... 255 first."
     )

@@ -52,6 +52,8 @@ def resolve(source: str | Path | Run) -> Source:
     folder = run.model if (run.model / "config.json").is_file() else run.path
     if run.exists():
         folder = run.finished_model()
+    if run.path.is_file():
+        raise UserError(f"{str(run.path)!r} is a file: a run folder, a model folder, timm/NAME or a Hub id is wanted.")
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UserError(f"{str(folder)!r} holds no model: there is no config.json in it, nor in its model/ folder.")

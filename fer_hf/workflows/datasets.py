@@ -15,6 +15,7 @@ from fer_hf.collect.sheet import contact_sheet
 from fer_hf.data import Faces, load_faces
 from fer_hf.data.audit import audit
 from fer_hf.data.columns import per_class_counts
+from fer_hf.data.decode import decode_rows, undecoded
 from fer_hf.data.prepared import columns, save
 from fer_hf.errors import UserError
 from fer_hf.files import write_csv, write_text
@@ -69,12 +70,13 @@ def draw_classes(
     if split not in faces.splits:
         raise UserError(f"{faces.dataset} has no {split} split; it has {', '.join(faces.splits)}.")
     data = faces.splits[split]
+    images = undecoded(data)
     order, labels = np.random.default_rng(seed).permutation(len(data)), np.asarray(data["label"][:])
     pictures, captions = list[Image.Image](), list[str]()
     for label, name in enumerate(faces.label_names):
         rows = [int(row) for row in order if labels[row] == label][:per_class]
         blank = per_class - len(rows)
-        pictures += [*(data[rows]["image"] if rows else []), *[Image.new("RGB", (1, 1), "white")] * blank]
+        pictures += [*decode_rows(images, rows), *[Image.new("RGB", (1, 1), "white")] * blank]
         captions += [name] * len(rows) + [""] * blank
     path = path or Path("runs/show") / f"{faces.file_name}-{split}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,12 +114,13 @@ def _thumbnails(faces: Faces, rows: list[dict[str, str]]) -> dict[tuple[str, str
     pictures = {}
     for split, data in faces.splits.items():
         wanted = {row["id"] for row in rows if row["split"] == split}
-        places = [place for place, name in enumerate(data["id"][:]) if name in wanted]
-        for row in data.select(places):
-            image, file = row["image"].convert("RGB"), io.BytesIO()
+        names, images = data["id"][:], undecoded(data)
+        places = [place for place, name in enumerate(names) if name in wanted]
+        for place in places:
+            image, file = decode_rows(images, [place])[0].convert("RGB"), io.BytesIO()
             image.thumbnail((THUMBNAIL, THUMBNAIL))
             image.save(file, "PNG")
-            pictures[str(split), row["id"]] = file.getvalue()
+            pictures[str(split), names[place]] = file.getvalue()
     return pictures
 
 

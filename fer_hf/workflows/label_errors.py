@@ -11,6 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from fer_hf.collect.sheet import contact_sheet
 from fer_hf.data import Faces
 from fer_hf.data.columns import per_class_counts
+from fer_hf.data.decode import decode_rows, undecoded
 from fer_hf.data.splits import people
 from fer_hf.errors import UserError
 from fer_hf.evaluation.label_errors import COLUMNS, LabelError, label_errors_in
@@ -80,7 +81,7 @@ def _draw(rows: list[LabelError], faces: Faces, split: str, path: Path) -> None:
     """A contact sheet of the likeliest candidates: the given label, then what the model says."""
     data, first = faces.splits[split], rows[:SHOWN]
     place_of = {name: place for place, name in enumerate(data["id"][:])}
-    pictures = data[[place_of[row.id] for row in first]]["image"] if first else []
+    pictures = decode_rows(undecoded(data), [place_of[row.id] for row in first])
     captions = [f"{row.label}\n{row.suggested} {row.probability:.0%}" for row in first]
     title = f"{faces.dataset}, {split}: given label, then what the model says; the {len(first)} likeliest of"
     contact_sheet(pictures, captions, title=f"{title} {len(rows)}").save(path)

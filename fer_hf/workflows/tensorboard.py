@@ -6,6 +6,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from fer_hf.collect.sheet import contact_sheet
 from fer_hf.data import Faces
+from fer_hf.data.decode import decode_rows, undecoded
 from fer_hf.report.figures import STYLE, confusion_matrix_figure
 from fer_hf.runs.folder import Run
 from fer_hf.runs.predictions import Predictions, read_predictions
@@ -35,7 +36,7 @@ def add_pictures(run: Run, faces: Faces, most: int = 50) -> None:
                 writer.add_figure(f"confusion_matrix/{split}", figure, step, close=False)  # pyplot does not know it
             rows, captions = misclassified(read_predictions(run.path / evaluation.predictions), most)
             if rows:
-                pictures = faces.splits[split].select(rows)["image"][:]
+                pictures = decode_rows(undecoded(faces.splits[split]), rows)
                 sheet = contact_sheet(pictures, captions, size=128, title=f"misclassified: {faces.dataset} {split}")
                 writer.add_image(f"misclassified/{split}", np.asarray(sheet), step, dataformats="HWC")
 

@@ -73,6 +73,38 @@ def test_more_than_eight_bits_are_refused(pixels: type, mode: str) -> None:
             decode(what)
 
 
+@pytest.mark.parametrize("value", [-1, 256])
+def test_values_outside_of_eight_bits_are_refused(value: int) -> None:
+    with pytest.raises(ValueError, match="its mode is I, of more than 8 bits"):
+        decode(PIL.Image.new("I", (4, 4), value))
+    if value > 0:
+        with pytest.raises(ValueError, match="its mode is I;16B, of more than 8 bits"):
+            decode(PIL.Image.new("I;16B", (4, 4), value))
+
+
+GREY = PIL.Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (GREY.convert("LA"), GREY.convert("RGB")),
+        (encoded(GREY.convert("P"), "PNG", transparency=0), GREY.convert("RGB")),
+        (encoded(GREY.convert("CMYK"), "TIFF"), GREY.convert("RGB")),
+        (PIL.Image.new("RGBA", (2, 2), (10, 20, 30, 0)), PIL.Image.new("RGB", (2, 2), (10, 20, 30))),
+        (
+            encoded(GREY.point(lambda v: 255 * (v > 99), "1"), "PNG"),
+            GREY.point(lambda v: 255 * (v > 99)).convert("RGB"),
+        ),
+        (encoded(GREY, "GIF", save_all=True, append_images=[PIL.Image.new("L", (16, 16))]), GREY.convert("RGB")),
+        (PIL.Image.fromarray(np.asarray(GREY).astype(np.uint16)), GREY.convert("RGB")),
+    ],
+    ids=["grey with alpha", "palette", "CMYK", "transparent", "one bit", "first of a film", "eight bits in sixteen"],
+)
+def test_modes_keep_their_values(image: PIL.Image.Image | bytes, expected: PIL.Image.Image) -> None:
+    np.testing.assert_array_equal(np.asarray(decode(image).convert("RGB")), np.asarray(expected))
+
+
 def test_what_cannot_be_decoded_is_refused_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = encoded(PIL.Image.effect_noise((64, 64), 50), "JPEG")
     (tmp_path / "cut.jpg").write_bytes(content[:-300])
@@ -81,10 +113,15 @@ def test_what_cannot_be_decoded_is_refused_with_the_reason(tmp_path: Path, monke
         b"<html>": "no image, or of a format",
         b"": "no image, or of a format",
         None: "there is no image",
-        tmp_path / "nowhere.png": "No such file",
+        tmp_path / "nowhere.png": "^No such file or directory$",
+        tmp_path: "^Is a directory$",
+        "https://example.org/face.png": "an address, not a file: save the picture first",
+        Path("https://example.org/face.png"): "an address, not a file: save the picture first",
     }.items():
         with pytest.raises(ValueError, match=reason):
             decode(image)
+    with pytest.raises(ValueError, match="it has no pixels"):
+        decode(PIL.Image.new("RGB", (0, 4)))
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 3000)
     with pytest.warns(PIL.Image.DecompressionBombWarning), pytest.raises(ValueError, match="64 x 64 pixels are more"):
         decode(content)
@@ -95,5 +132,6 @@ def test_rows_that_can_no_longer_be_read_are_named() -> None:
     columns = {"image": [good, {"bytes": b"no image", "path": None}], "id": ["good", "bad"]}
     images = undecoded(Dataset.from_dict(columns, Features(image=Image(), id=Value("string"))))
     assert [picture.size for picture in decode_rows(images, [0, 0])] == [(4, 4)] * 2
+    assert decode_rows(images, []) == []
     with pytest.raises(FerError, match=r"The image bad can no longer be read: it is no image"):
         decode_rows(images, [0, 1])

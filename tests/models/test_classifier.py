@@ -91,7 +91,13 @@ def test_a_picture_is_turned_as_its_exif_data_say(classifier, pictures, tmp_path
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((4, 32, 32), dtype=np.uint8), r"uint8 of shape \(32, 4, 32\) is no image"),
+        (np.zeros((4, 32, 32), dtype=np.uint8), r"uint8 of shape \(4, 32, 32\) is no image"),
+        (np.zeros((32, 32), dtype=np.uint16), "uint16 of shape .* scale other values to 0 ... 255 first"),
+        (np.full((32, 32), np.nan), "float64 of shape"),
+        (np.zeros((0, 32, 3), dtype=np.uint8), r"uint8 of shape \(0, 32, 3\) is no image"),
+        (Image.new("L", (0, 4)), "it has no pixels"),
+        (Image.fromarray(np.full((4, 4), 0.5, np.float32)), "its mode is F, of more than 8 bits"),
+        ("https://example.org/face.png", "face.png is no picture that can be read: it is an address, not a file"),
         (np.zeros((32, 32, 3), dtype=np.float32), "float32 of shape"),
         (torch.zeros(3, 32, 32), "torch.float32 of shape"),
         (None, "NoneType is no image"),
