@@ -121,6 +121,7 @@ def evaluate_on(
         tta=options.tta,
         processes=accelerator.num_processes if accelerator else 1,
         label_names=list(faces.label_names),
+        images_of=faces.whole.get(split),
         content=content,
         own=options.own or same,
     )

@@ -76,7 +76,7 @@ def _finish(recipe: Recipe, faces: Faces, run: Run, state: PartialState, how: tu
     if run.metrics.training is None:
         fit(recipe, faces, run, *how)
     classifier = load_classifier(run)
-    for split in recipe.evaluate.splits:
+    for split in (split for split in recipe.evaluate.splits if split in faces.splits):
         for tta in dict.fromkeys(("none", recipe.evaluate.tta)):
             options = EvaluationOptions(tta, recipe.train.per_device_eval_batch_size)
             evaluate_on(faces, split, classifier, run, options)
