@@ -1,5 +1,6 @@
 """Plain files, written so that nobody ever sees half of one; csv with line numbers; names that stay in their folder."""
 
+import codecs
 import csv
 import io
 import os
@@ -95,7 +96,9 @@ def read_csv(
     A row that lacks a cell of a `wanted` column, or has more cells than there are columns, goes to `bad`. Raises
     `UserError` when the file lacks a `wanted` column or is no csv.
     """
-    with open(file, encoding="utf-8-sig", errors="replace", newline="") as lines:
+    with open(file, "rb") as start:
+        encoding = "utf-16" if start.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    with open(file, encoding=encoding, errors="replace", newline="") as lines:
         mark = "," if header else _mark(lines.readline(), wanted)
         lines.seek(0)
         reader = csv.reader(lines, delimiter=mark)

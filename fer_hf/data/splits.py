@@ -62,7 +62,7 @@ def add_missing(
     made = {name: train.select(sorted(indices)) for name, indices in rows.items()}
     words = " and no ".join(GROUPS[column] for column in kinds)
     how = (
-        f"No {words} stands in two of the splits made."
+        f"No {words} stands in two of the splits made.{'' if 'subject' in kinds else ' One person may.'}"
         if kinds
         else "They were drawn image by image, so one person may stand on both sides, and figures on this split may be "
         "too good."

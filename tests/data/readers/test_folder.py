@@ -179,6 +179,12 @@ def test_names_whose_accents_are_stored_differently(tmp_path: Path, on_disk: str
     assert Path(file_below(tmp_path, name)).is_file()
 
 
+def test_a_table_as_a_spreadsheet_writes_unicode_text(tmp_path: Path) -> None:
+    save(tmp_path / "Bär.png")
+    (tmp_path / "metadata.csv").write_text("file_name\tlabel\nBär.png\tsad\n", encoding="utf-16")
+    assert list(rows_of(load_faces(f"folder:{tmp_path}", purpose="inspection"))) == ["Bär.png"]
+
+
 def test_rows_with_more_cells_than_columns_are_bad(tmp_path: Path) -> None:
     fill(tmp_path, ("happy", "sad"), 2)
     table(tmp_path / "metadata.csv", "file_name,camera", "happy/000.png,Leica, old", "happy/001.png,Nikon,,")
