@@ -1,8 +1,10 @@
 """Plain files, written so that nobody ever sees half of one; csv with line numbers; names that stay in their folder."""
 
+import codecs
 import csv
 import io
 import os
+import unicodedata
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache, partial
@@ -90,11 +92,16 @@ def read_csv(
 
     Rows are counted from 0, bad ones too; empty lines are passed over.
 
-    Without `header` the first line names the columns. A row that lacks a cell of a `wanted` column goes to `bad`.
-    Raises `UserError` when the file lacks a `wanted` column or is no csv.
+    Without `header` the first line names the columns; where semicolons or tabs part the `wanted` ones, they part cells.
+    A row that lacks a cell of a `wanted` column, or has more cells than there are columns, goes to `bad`. Raises
+    `UserError` when the file lacks a `wanted` column or is no csv.
     """
-    with open(file, encoding="utf-8-sig", errors="replace", newline="") as lines:
-        reader = csv.reader(lines)
+    with open(file, "rb") as start:
+        encoding = "utf-16" if start.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    with open(file, encoding=encoding, errors="replace", newline="") as lines:
+        mark = "," if header else _mark(lines.readline(), wanted)
+        lines.seek(0)
+        reader = csv.reader(lines, delimiter=mark)
         try:
             first = next(reader, []) if header is None else header
             columns = [name.strip().lower() for name in first]
@@ -104,7 +111,9 @@ def read_csv(
             for number, cells in enumerate(cells for cells in reader if cells):
                 where = f"{file.name} line {reader.line_num}"
                 row = {name: cell.strip() for name, cell in zip(columns, cells, strict=False)}
-                if all(name in row for name in wanted):
+                if header is None and any(cells[len(columns) :]):
+                    bad[where] = f"it has {len(cells):,} cells, and there are {len(columns)} columns"
+                elif all(name in row for name in wanted):
                     yield number, where, row
                 else:
                     bad[where] = "cells are missing"
@@ -112,16 +121,24 @@ def read_csv(
             raise UserError(f"{str(file)!r}, line {reader.line_num}, is no csv: {error}.") from error
 
 
+def _mark(first: str, wanted: Sequence[str]) -> str:
+    """What parts the cells of a csv: the comma, or else what parts the `wanted` columns in its first line."""
+    names = {mark: [name.strip(' "\r\n').lower() for name in first.split(mark)] for mark in ",;\t"}
+    return next((mark for mark in names if set(wanted) <= set(names[mark])), ",")
+
+
 def file_below(root: str | Path, name: str) -> str:
     """The path of the file `name`, given relative to `root` in a table, with `/` or `\\` between its parts.
 
-    Raises `ValueError` when it leads out of `root`, as a link too, or does not exist.
+    Its accents may be composed in the one place and decomposed in the other. Raises `ValueError` when it leads out of
+    `root`, as a link too, or does not exist.
     """
     relative = os.path.normpath(name.replace("\\", "/"))
     if os.path.isabs(relative) or relative.split(os.sep)[0] == ".." or os.path.splitdrive(relative)[0]:
         raise ValueError(f"{name[:80]!r} leads out of the dataset's folder")
-    path = os.path.join(root, relative)
-    if not os.path.isfile(path):
+    forms = (relative, unicodedata.normalize("NFC", relative), unicodedata.normalize("NFD", relative))
+    path = next((path for form in forms if os.path.isfile(path := os.path.join(root, form))), None)
+    if path is None:
         raise ValueError(f"there is no file {relative[:80]!r}")
     real = os.path.realpath(path) if os.path.islink(path) else _real(os.path.dirname(path))
     if not os.path.join(real, "").startswith(os.path.join(_real(str(root)), "")):

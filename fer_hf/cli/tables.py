@@ -102,6 +102,8 @@ def class_table(counts: Mapping[str, tuple[Mapping[str, int], Any]]) -> Table:
         table.add_column(split, justify="right", no_wrap=True)
         table.add_column("%", justify="right", no_wrap=True)
     table.add_column("represented", no_wrap=True)
+    if not counts:
+        return table
     first, balance = next(iter(counts.values()))
     totals = [sum(of.values()) for of, _ in counts.values()]
     for name in first:

@@ -150,7 +150,8 @@ def extract(
     new_folder(output)
     if output.resolve().is_relative_to(source.resolve()):
         raise UserError(f"{str(output)!r} lies among the photographs: name a folder outside of {str(source)!r}.")
-    photographs, _, links = walk(source)
+    tree = walk(source)
+    photographs, links = tree.images, tree.links
     if not photographs:
         raise UserError(f"{str(source)!r} holds no photographs; they end in {', '.join(sorted(EXTENSIONS))}.")
     faces = output / "faces"

@@ -23,6 +23,7 @@ from fer_hf.console import track
 from fer_hf.data.columns import per_class_counts
 from fer_hf.data.decode import BATCH, THREADS, decode_as_stored, undecoded
 from fer_hf.data.faces import Faces
+from fer_hf.metrics import class_balance
 
 HASH_BITS = 10  # of 64
 CORRELATION = 0.95
@@ -68,12 +69,13 @@ def audit(faces: Faces) -> dict[str, Any]:
     light = {name: np.array([getattr(one, name) for one in measured]) for name in ("brightness", "contrast")}
     blank = [row for row, contrast in zip(rows, light["contrast"], strict=True) if contrast < BLANK]
     groups = _list_groups(rows, group_of, exact_group_of)
+    classes = {str(split): per_class_counts(data) for split, data in faces.splits.items()}
     return {
         "dataset": faces.dataset,
         "notes": faces.notes,
         "splits": {str(split): len(data) for split, data in faces.splits.items()},
-        "classes": {str(split): per_class_counts(data) for split, data in faces.splits.items()},
-        "imbalance_ratio": {str(split): _imbalance(per_class_counts(data)) for split, data in faces.splits.items()},
+        "classes": classes,
+        "imbalance_ratio": {split: round(class_balance(counts).ratio, 2) for split, counts in classes.items()},
         "sizes": [
             {"width": size[0], "height": size[1], "mode": mode, "images": count}
             for (mode, size), count in Counter((one.mode, one.size) for one in measured).most_common()
@@ -216,12 +218,6 @@ def _exclude(
                     why = f"copy of {keep['id']} ({keep['split']})"
                 reasons.setdefault((row["split"], row["id"]), why)
     return [{"split": split, "id": name, "reason": why} for (split, name), why in reasons.items()]
-
-
-def _imbalance(counts: dict[str, int]) -> float | None:
-    """Images of the largest class for each one of the smallest, of the classes that there are."""
-    present = [count for count in counts.values() if count]
-    return round(max(present) / min(present), 2) if present else None
 
 
 def _spread(values: np.ndarray) -> dict[str, Any]:

@@ -4,37 +4,41 @@ A column of bare numbers is refused as a label: every dataset of this field numb
 The same holds for numbers as gender and race.
 """
 
-import glob
 import math
 import os
 import re
 from collections import Counter
 from collections.abc import Sequence as Items
-from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, Features, Image, Sequence, Value, load_dataset
+from datasets import ClassLabel, Dataset, Features, Image, Sequence, Value
 from huggingface_hub import constants
 
 from fer_hf.data.decode import decode
-from fer_hf.data.splits import SPLIT_HELP, split_name
-from fer_hf.emotions import emotion_of
-from fer_hf.errors import FerError, UserError
+from fer_hf.emotions import emotion_of, label_names
+from fer_hf.errors import UserError
 
 ATTRIBUTES = {
     "gender": Value("string"),
     "age": Value("string"),
     "race": Value("string"),
+    "intensity": Value("string"),
     "valence": Value("float32"),
     "arousal": Value("float32"),
     "subject": Value("string"),
+    "picture": Value("string"),
+    "photograph": Value("string"),
 }
 """What a dataset may know of an image beside `image`, `label`, `id` and `soft_label` (one probability per class, in the
-order of the label names); None where it does not know. Valence and arousal run from -1 to 1."""
+order of the label names); None where it does not know. Valence and arousal run from -1 to 1. Whatever else it says of
+its images is kept as text."""
+RESERVED = ("image", "label", "id", "soft_label", "source", "logits", "file_name")
+"""Columns that mean something else: an attribute cannot have these names."""
+LOWER_CASE = ("gender", "age", "race", "intensity")
 USUAL_NAMES = {"image": ("image", "img"), "label": ("label", "labels", "emotion", "expression")}
 MOST_CLASSES = 100
 """A text column with more values than this is no label."""
@@ -51,14 +55,19 @@ def make_split(names: Items[str], image: list[Any], label: list[int], id: list[s
         image: absolute paths, or encoded images as bytes.
         label: indices of `names`.
         id: names of the images.
-        known: further columns, `soft_label` or any of `ATTRIBUTES`.
+        known: further columns, `soft_label` or attributes.
     """
     features = Features(image=Image(), label=ClassLabel(names=list(names)), id=Value("string"))
     for name in known:
-        features[name] = ATTRIBUTES.get(name) or soft_feature(len(names))
+        features[name] = soft_feature(len(names)) if name == "soft_label" else feature_of(name)
     if image and isinstance(image[0], bytes):
         image = [{"bytes": content, "path": None} for content in image]
     return Dataset.from_dict({"image": image, "label": label, "id": id, **known}, features=features)
+
+
+def feature_of(name: str) -> Value:
+    """The type of an attribute."""
+    return ATTRIBUTES.get(name, Value("string"))
 
 
 def soft_feature(classes: int) -> Sequence:
@@ -73,32 +82,38 @@ def per_class_counts(data: Dataset) -> dict[str, int]:
     return dict(zip(names, counts.tolist(), strict=True))
 
 
-def read_parquet(path: Path, notes: list[str]) -> dict[str, Dataset]:
-    """The splits in the files `train-*.parquet` and so on of the folder `path`, or of its sub-folder `data`.
+def relabel(data: Dataset, names: Items[str]) -> Dataset:
+    """Labels, and soft labels, in the order of `names`, by name; the label of an image of another emotion is -1.
 
-    What is left out is said in `notes`.
+    A row without soft labels gets those that its label stands for. Raises `LabelError` where a class is no emotion.
     """
-    files: dict[str, list[str]] = {}
-    for file in parquet_files(path):
-        split = split_name(file.stem.split("-")[0])
-        if split is None:
-            raise UserError(f"{str(file)!r} names no split: train-*.parquet and so on is wanted ({SPLIT_HELP}).")
-        files.setdefault(split, []).append(glob.escape(str(file.resolve())))  # `datasets` expands patterns
-    try:
-        loaded = load_dataset("parquet", data_files=files)
-    except Exception as error:  # `datasets` wraps what goes wrong in a file or on the disk into many classes
-        cause = error.__cause__ or error
-        raise FerError(
-            f"The Parquet files of {str(path)!r} could not be read: {cause} If they are whole (their size, a second "
-            "download), look at the room and rights of the folder that `datasets` copies to (HF_DATASETS_CACHE)."
-        ) from error
-    where = f"split of {str(path)!r}"
-    return {split: standard_columns(loaded[split], split, f"The {split} {where}", notes) for split in files}
+    own = label_names(data.features["label"].names)
+    places = [names.index(name) if name in names else -1 for name in own] + [-1]
+    labels = data["label"][:]
+    ids = [places[label] for label in labels]
+    keep = [name for name in data.column_names if name not in ("label", "soft_label")]
+    relabelled = data.select_columns(keep).add_column("label", ids, feature=ClassLabel(names=list(names)))
+    if "soft_label" in data.column_names:
+        soft = np.array(_complete(data["soft_label"][:], labels, len(own)), np.float32)
+        aligned = np.zeros((len(ids), len(names)), dtype=np.float32)
+        for place, name in enumerate(names):
+            if name in own:
+                aligned[:, place] = soft[:, own.index(name)]
+        total = aligned.sum(axis=1, keepdims=True)  # what went to emotions outside the label set is shared out
+        aligned = np.where(total > 0, aligned / np.maximum(total, 1e-9), np.eye(len(names), dtype=np.float32)[ids])
+        relabelled = relabelled.add_column("soft_label", aligned.tolist(), feature=soft_feature(len(names)))
+    return relabelled.select_columns([*dict.fromkeys(("image", "label", "id", *relabelled.column_names))])
 
 
-def parquet_files(path: Path) -> list[Path]:
-    """The Parquet files of a folder, or else of its sub-folder `data`."""
-    return sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
+def same_columns(parts: list[Dataset]) -> list[Dataset]:
+    """Every column that one of the datasets has, empty in those that do not know it."""
+    features = Features({name: feature for part in parts for name, feature in part.features.items()})
+    filled = []
+    for part in parts:
+        for name in features.keys() - part.features.keys():
+            part = part.add_column(name, [None] * len(part), feature=features[name])
+        filled.append(part.select_columns(list(features)))
+    return filled
 
 
 def standard_columns(data: Dataset, split: str, where: str, notes: list[str]) -> Dataset:
@@ -106,7 +121,8 @@ def standard_columns(data: Dataset, split: str, where: str, notes: list[str]) ->
 
     A column of text `id` is kept where its values are unique. Else ids are the file names that the images carry;
     `<split>_<row>`, rows counted from 0, for an image that carries none, or one that another image carries too.
-    `soft_label` and the columns of `ATTRIBUTES` are kept; `notes` gets a sentence on each that cannot be used.
+    `soft_label`, the columns of `ATTRIBUTES` and other ones of text are kept; `notes` gets a sentence on each that is
+    not.
     """
     image = _image_column(data, where)
     label, names = _label_column(data, where)
@@ -122,33 +138,39 @@ def standard_columns(data: Dataset, split: str, where: str, notes: list[str]) ->
     faces = faces.cast_column("image", Image())
     paths = image_paths(faces.with_format("arrow")[:]["image"], where)
     faces = faces.add_column("label", labels, feature=ClassLabel(names=names))
-    faces = faces.add_column("id", _ids(data, paths, split), feature=Value("string"))
-    for name in ("soft_label", *ATTRIBUTES):
-        if name not in data.column_names:
-            continue
+    ids = _ids(data, paths, split)
+    faces = faces.add_column("id", ids, feature=Value("string"))
+    others = [name for name in data.column_names if name not in (image, label)]
+    texts = [name for name in others if data.features[name] in TEXT and name not in RESERVED]
+    for name in dict.fromkeys(name for name in ("soft_label", *ATTRIBUTES, *texts) if name in others):
         try:
             if name == "soft_label":
                 faces = faces.add_column(name, _soft_labels(data, label, labels), feature=soft_feature(len(names)))
             else:
-                faces = faces.add_column(name, _attributes(data, name), feature=ATTRIBUTES[name])
+                faces = faces.add_column(name, _attributes(data, name), feature=feature_of(name))
         except ValueError as error:
             notes.append(f"The column {name} of the {split} split was left out: {error}.")
+    read = {"soft_label", *ATTRIBUTES, *texts} | ({"id"} if "id" in others and ids == data["id"][:] else set())
+    if unread := [name for name in others if name not in read]:
+        notes.append(f"The {split} split has columns that were not read: {', '.join(unread)}.")
     return faces
 
 
 def attribute(name: str, value: Any) -> str | float | None:
     """A value of anybody's as `ATTRIBUTES` has it; None where it says that the attribute is not known.
 
-    "F", "Woman" are "female"; text is in lower case, names of subjects aside. Raises `ValueError` that says what is
+    "F", "Woman" are "female"; gender, age, race and intensity are in lower case. Raises `ValueError` that says what is
     wrong with it: a number as gender or race, and valence or arousal that is no number from -1 to 1.
     """
     text = "" if value is None else str(value).strip()
-    if text.lower() in UNKNOWN:
+    if not text or (name in ATTRIBUTES and text.lower() in UNKNOWN):
         return None
+    if name not in ATTRIBUTES:
+        return text
     if ATTRIBUTES[name].dtype == "string":
         if name in ("gender", "race") and re.fullmatch(r"[\d.-]+", text):
             raise ValueError(f"{name} is {text!r}, a number of unknown meaning")
-        text = re.sub(r"^(\d+)\.0$", r"\1", text if name == "subject" else text.lower())  # a table with gaps has 34.0
+        text = re.sub(r"^(\d+)\.0$", r"\1", text.lower() if name in LOWER_CASE else text)  # a table with gaps has 34.0
         return GENDERS.get(text, text) if name == "gender" else text
     try:
         number = float(text)
@@ -257,11 +279,17 @@ def _attributes(data: Dataset, name: str) -> list[str | float | None]:
 
 
 def _soft_labels(data: Dataset, label: str, labels: list[int]) -> list[list[float]]:
-    """The probabilities; for an image without any, as beside other sources, those that its label stands for."""
+    """The probabilities, of as many classes as there are."""
     if not isinstance(data.features[label], ClassLabel):
         raise ValueError("the labels are text, so the order of its numbers is unknown")
-    certain = np.eye(len(data.features[label].names), dtype=np.float32).tolist()
-    rows = [certain[hard] if row is None else row for row, hard in zip(data["soft_label"][:], labels, strict=True)]
-    if {len(row) for row in rows} - {len(certain)}:
-        raise ValueError(f"its rows do not all have {len(certain)} numbers, one per class")
+    classes = len(data.features[label].names)
+    rows = _complete(data["soft_label"][:], labels, classes)
+    if {len(row) for row in rows} - {classes}:
+        raise ValueError(f"its rows do not all have {classes} numbers, one per class")
     return rows
+
+
+def _complete(rows: list[list[float] | None], labels: list[int], classes: int) -> list[list[float]]:
+    """Soft labels; for an image without any, as beside other sources, those that its label stands for."""
+    certain = np.eye(classes, dtype=np.float32).tolist()
+    return [certain[label] if row is None else row for row, label in zip(rows, labels, strict=True)]

@@ -22,7 +22,7 @@ from fer_hf.data.decode import BATCH, Array, undecoded
 from fer_hf.data.join import join, prefixes
 from fer_hf.data.source import Source, read
 from fer_hf.data.splits import SPLITS
-from fer_hf.data.subsets import read_exclude, thin_out
+from fer_hf.data.subsets import SUBSETS, read_exclude, thin_out
 from fer_hf.emotions import EMOTIONS, LabelError, label_names
 from fer_hf.errors import UserError
 from fer_hf.machine import library_bars_off
@@ -53,6 +53,7 @@ class Faces:
         skipped: the ids of unreadable images that were left out.
         unread: the records that no reader could make an image of, with the reason.
         checked: what the check has kept of each split: prefix of the ids, and images.
+        whole: the images of each split before some were drawn from it.
     """
 
     splits: DatasetDict
@@ -66,6 +67,7 @@ class Faces:
     skipped: list[str]
     unread: dict[str, str]
     checked: dict[str, list[tuple[str, Checked]]] = field(default_factory=dict, repr=False)
+    whole: dict[str, int] = field(default_factory=dict)
 
     @property
     def file_name(self) -> str:
@@ -194,15 +196,31 @@ def load_faces(
         notes.append(f"Training images by source: {shown}.")
     notes += [note for part in sources for note in _notes(part, len(sources) > 1)]
     where = " + ".join(part.where for part in sources)
+    whole = {split: len(rows) for split, rows in splits.items()}
+    if purpose != "inspection":
+        splits, made = _thinned(splits, data)
+        notes += made
     if purpose != "inspection" and "train" in splits:
-        splits["train"], made = thin_out(splits["train"], data.mixture, data.fraction, data.per_class, data.split_seed)
-        notes += made + _check_classes(splits, names, known, where)
+        notes += _check_classes(splits, names, known, where)
     elif purpose != "training":
         splits = {split: rows for split, rows in splits.items() if len(rows)}
-    if not splits:
-        reasons = "".join(part.first_bad() for part in sources)
+    reasons = "".join(part.first_bad() for part in sources)
+    if not splits and (check_images or not reasons):  # an audit is there to list what is bad
         raise UserError(f"{where}: there are no images{' of ' * bool(names)}{', '.join(names)}.{reasons}")
-    return _faces(splits, names, sources, notes, joined)
+    whole = {split: whole[split] for split, rows in splits.items() if len(rows) < whole[split]}
+    return replace(_faces(splits, names, sources, notes, joined), whole=whole)
+
+
+def _thinned(splits: dict[str, Dataset], data: Data) -> tuple[dict[str, Dataset], list[str]]:
+    """The splits with as many images as the recipe wants, and a sentence on each that has fewer now."""
+    thinned, notes = dict(splits), list[str]()
+    for key, split in SUBSETS.items():
+        if split in splits and len(splits[split]):
+            shaped = (data.mixture, data.fraction) if split == "train" else (None, None)
+            name = "training" if split == "train" else split
+            thinned[split], made = thin_out(splits[split], *shaped, getattr(data, key), data.split_seed, name)
+            notes += made
+    return thinned, notes
 
 
 def _notes(part: Source, several: bool) -> list[str]:
@@ -275,7 +293,14 @@ def _note_excluded(sources: list[Source], listed: set[tuple[str, str]], file: st
             f"data.exclude: {name!r} ({split}) is in {times} of the sources. Write which one is meant, such as "
             f"{prefixes(sources)[0] + name!r}, or take the list of an audit of all of them together."
         )
-    return [f"{excluded.total():,} image(s) listed in data.exclude were left out."]
+    notes = [f"{excluded.total():,} image(s) listed in data.exclude were left out."]
+    if rest := sorted(listed - set().union(*(part.matched for part in sources))):
+        split, name = rest[0]
+        notes.append(
+            f"{len(rest):,} of the {len(listed):,} entries of data.exclude match no image of these classes and splits, "
+            f"such as {name!r} ({split})."
+        )
+    return notes
 
 
 def _check_classes(splits: dict[str, Dataset], names: tuple[str, ...], known: set[str], where: str) -> list[str]:

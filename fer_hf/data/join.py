@@ -1,7 +1,8 @@
 """Several sources in one dataset: ids that tell the source, weights, and the same columns in all."""
 
-from datasets import Dataset, Features, Value, concatenate_datasets
+from datasets import Dataset, Value, concatenate_datasets
 
+from fer_hf.data.columns import same_columns
 from fer_hf.data.source import Source
 from fer_hf.data.splits import SPLITS
 from fer_hf.data.subsets import thin_out
@@ -43,14 +44,3 @@ def _weighted(train: Dataset, weight: float, seed: int) -> Dataset:
     if rest := weight - int(weight):
         copies.append(thin_out(train, fraction=rest, seed=seed)[0])
     return concatenate_datasets(copies)
-
-
-def same_columns(parts: list[Dataset]) -> list[Dataset]:
-    """Every column that one of the datasets has, empty in those that do not know it."""
-    features = Features({name: feature for part in parts for name, feature in part.features.items()})
-    filled = []
-    for part in parts:
-        for name in features.keys() - part.features.keys():
-            part = part.add_column(name, [None] * len(part), feature=features[name])
-        filled.append(part.select_columns(list(features)))
-    return filled

@@ -15,10 +15,9 @@ import pyarrow as pa
 from datasets import Dataset, Image
 
 from fer_hf.console import track
-from fer_hf.data.columns import ATTRIBUTES
+from fer_hf.data.columns import RESERVED, same_columns
 from fer_hf.data.decode import BATCH, undecoded
 from fer_hf.data.faces import Faces
-from fer_hf.data.join import same_columns
 from fer_hf.errors import FerError
 from fer_hf.files import move_into_place, new_folder, write_text
 
@@ -63,7 +62,10 @@ def save(faces: Faces, folder: Path, card: str) -> list[Path]:
 def columns(faces: Faces) -> dict[str, str]:
     """The columns beside `image`, `label` and `id`, each with a sentence on its values."""
     sentences = {"soft_label": "one probability per class, in the order of the labels"}
-    for name, feature in ATTRIBUTES.items():
+    features = {name: feature for data in faces.splits.values() for name, feature in data.features.items()}
+    for name, feature in features.items():
+        if name in RESERVED:
+            continue
         values = [value for data in faces.splits.values() if name in data.column_names for value in data[name][:]]
         known = Counter(value for value in values if value is not None)
         if feature.dtype != "string":
@@ -74,8 +76,7 @@ def columns(faces: Faces) -> dict[str, str]:
             about = ", ".join(f"{value} {count:,}" for value, count in known.most_common())
         sentences[name] = f"known of {known.total():,} image{'s' * (known.total() != 1)}: {about}"
     sentences["source"] = "the dataset that the image is from"
-    present = {name for data in faces.splits.values() for name in data.column_names}
-    return {name: sentence for name, sentence in sentences.items() if name in present}
+    return {name: sentence for name, sentence in sentences.items() if name in features}
 
 
 def _write_shards(data: Dataset, split: str, folder: Path) -> None:

@@ -5,16 +5,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from datasets import ClassLabel, Dataset
+from datasets import Dataset
 
 from fer_hf.data.cache import Checked, check
-from fer_hf.data.columns import ATTRIBUTES, parquet_files, per_class_counts, soft_feature
+from fer_hf.data.columns import per_class_counts, relabel
 from fer_hf.data.readers import Raw, affectnet, ckplus, fer2013, ferplus, folder, hub, rafdb, toy
 from fer_hf.data.splits import add_missing
 from fer_hf.data.subsets import without
+from fer_hf.data.tables import parquet_files
 from fer_hf.emotions import LabelError, label_names
-from fer_hf.errors import UserError
+from fer_hf.errors import FerError, UserError
 from fer_hf.recipe.schema import Data
 
 READERS: dict[str, Any] = {
@@ -48,7 +48,8 @@ def read(source: str, settings: Data) -> "Source":
         path = Path(source).expanduser()
         hint = f" Did you mean hub:{source}?" if re.fullmatch(r"[\w.-]+/[\w.-]+", source) else ""
         if path.exists():
-            hint = f" There is something at this path: did you mean {looks_like(path) or 'folder'}:{source}?"
+            kind = looks_like(path) or ("folder" if path.is_dir() else "")
+            hint = f" There is something at this path: did you mean {kind}:{source}?" if kind else _table(path)
         raise UserError(f"data.source is {source!r}, which is no source of faces: use {HELP}.{hint}")
     options = {name: getattr(settings, name) for name in READERS[kind].OPTIONS}
     is_path = kind in LOCAL
@@ -75,7 +76,7 @@ def _read_local(kind: str, path: Path, options: dict[str, object]) -> Raw:
     try:
         raw = reader.read(path, **options)
     except UserError as error:
-        raise UserError(f"{error}{_hint(path, kind)}") from error
+        raise UserError(f"{error}{_other_kind(path, kind)}") from error
     if kind == "folder" and (guess := looks_like(path)) not in ("folder", None):
         # Notes are published, so they name no path of this machine.
         about = f"It looks like {READERS[str(guess)].NAME}: use {guess}:PATH."
@@ -99,7 +100,26 @@ def _hint(path: Path, wanted: str) -> str:
     for child in sorted(path.iterdir()) if path.is_dir() and wanted != "folder" else ():
         if not child.name.startswith(".") and READERS[wanted].layout(child):
             return f" {str(child)!r} looks like {READERS[wanted].NAME}: use {wanted}:{child}."
-    return ""
+    return _table(path)
+
+
+def _other_kind(path: Path, failed: str) -> str:
+    """The kind that a path looks like, if it can be read as that: what has just failed is no advice."""
+    guess = looks_like(path)
+    if guess in ("folder", failed, None):
+        return ""
+    try:
+        READERS[str(guess)].read(path)
+    except FerError:
+        return ""
+    return f" It looks like {READERS[str(guess)].NAME}: use {guess}:{path}."
+
+
+def _table(path: Path) -> str:
+    """The folder of a Parquet file, which is what can be read."""
+    if not path.is_file() or path.suffix.lower() != ".parquet":
+        return ""
+    return f" It is a table of images: name its folder, folder:{path.parent}."
 
 
 class Source:
@@ -114,6 +134,7 @@ class Source:
         dropped: the number of images of each emotion outside the label set.
         skipped: what to call the records that could not be read.
         excluded: split and listed id of each image that `data.exclude` took away.
+        matched: the entries of `data.exclude` that did so.
         checked: what the check has found, by split.
     """
 
@@ -125,6 +146,7 @@ class Source:
         self.dropped: Counter[str] = Counter()
         self.skipped: list[str] = []
         self.excluded: set[tuple[str, str]] = set()
+        self.matched: set[tuple[str, str]] = set()
         self.checked: dict[str, Checked] = {}
         for split, data in self.splits.items():
             try:
@@ -148,7 +170,9 @@ class Source:
             self.dropped.update(emotion for emotion in emotions if emotion and emotion not in names)
             if unlabelled := emotions.count(""):
                 self.raw.notes.append(f"{unlabelled:,} image(s) of the {split} split have no label and were left out.")
-            self.splits[split] = _with_labels(data, emotions, names)
+            data = relabel(data, names)
+            rows = [row for row, label in enumerate(data["label"][:]) if label >= 0]
+            self.splits[split] = data if len(rows) == len(data) else data.select(rows)
         self.splits = {split: data for split, data in self.splits.items() if len(data)}
         self.read_splits = set(self.splits)
 
@@ -178,7 +202,9 @@ class Source:
             ids = {name for name in data["id"][:] if name in here or prefix + name in here}
             if ids:
                 self.splits[split] = without(data, ids)
-                self.excluded |= {(split, name) for name in here & (ids | {prefix + name for name in ids})}
+                matches = here & (ids | {prefix + name for name in ids})
+                self.excluded |= {(split, name) for name in matches}
+                self.matched |= {entry for entry in listed if entry[0] in alike and entry[1] in matches}
 
     def check(self, on_bad_image: str, keep: bool) -> None:
         """Decode every image once, and keep the pixels; refuse or drop what cannot be read."""
@@ -210,22 +236,3 @@ class Source:
                 f"{self.where}: the train split has no image of {', '.join(absent)}. Choose other labels with "
                 "data.label_set, or allow it with data.absent_classes=allow."
             )
-
-
-def _with_labels(data: Dataset, emotions: list[str], names: tuple[str, ...]) -> Dataset:
-    """The images whose emotion is in `names`, with labels, and soft labels, in that order."""
-    ids = [names.index(emotion) if emotion in names else -1 for emotion in emotions]
-    source_names = label_names(data.features["label"].names)
-    soft = np.asarray(data["soft_label"][:], dtype=np.float32) if "soft_label" in data.column_names else None
-    keep = [name for name in ("image", "id", *ATTRIBUTES) if name in data.column_names]
-    data = data.select_columns(keep).add_column("label", ids, feature=ClassLabel(names=list(names)))
-    if soft is not None:
-        aligned = np.zeros((len(ids), len(names)), dtype=np.float32)
-        for place, name in enumerate(names):
-            if name in source_names:
-                aligned[:, place] = soft[:, source_names.index(name)]
-        total = aligned.sum(axis=1, keepdims=True)  # what went to emotions outside the label set is shared out
-        aligned = np.where(total > 0, aligned / np.maximum(total, 1e-9), np.eye(len(names), dtype=np.float32)[ids])
-        data = data.add_column("soft_label", aligned.tolist(), feature=soft_feature(len(names)))
-    data = data.select_columns([*dict.fromkeys(("image", "label", "id", *data.column_names))])
-    return data if min(ids, default=0) >= 0 else data.select([row for row, label in enumerate(ids) if label >= 0])

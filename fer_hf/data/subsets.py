@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
-from fer_hf.data.columns import ATTRIBUTES
+from fer_hf.data.columns import RESERVED
 from fer_hf.data.splits import SPLITS
 from fer_hf.errors import UserError
 from fer_hf.files import read_csv
 
 Mixture = Mapping[str, Mapping[str, float]]
+SUBSETS = {"per_class": "train", "validation_per_class": "validation", "test_per_class": "test"}
+"""The keys of the section `data` that limit the images of each class, and the split that each is of."""
 
 
 def read_exclude(path: str | Path) -> set[tuple[str, str]]:
@@ -42,8 +44,9 @@ def thin_out(
     fraction: float | None = None,
     per_class: int | None = None,
     seed: int = 0,
+    name: str = "training",
 ) -> tuple[Dataset, list[str]]:
-    """A smaller training set, in the old order, and a sentence on how it was drawn.
+    """A smaller split, most often of training images, in the old order, and a sentence on how it was drawn.
 
     `mixture`, such as `{"gender": {"female": 0.75, "male": 0.25}}`, draws each class with these shares of an attribute.
     The size of a class is the largest at which every mixture of the named values can be drawn (its number of images of
@@ -78,7 +81,7 @@ def thin_out(
         f"at most {per_class:,} images of each class" if per_class is not None else "",
     ]
     note = (
-        f"The training split is a subset of {len(chosen):,} of {len(train):,} images, drawn by class with seed {seed}: "
+        f"The {name} split is a subset of {len(chosen):,} of {len(train):,} images, drawn by class with seed {seed}: "
         f"{'; '.join(part for part in parts if part)}."
     )
     return train.select(sorted(int(row) for row in chosen)), [note]
@@ -89,8 +92,8 @@ def _shares(train: Dataset, mixture: Mixture | None) -> tuple[str, dict[str, flo
     if mixture is None:
         return "", {"": 1.0}
     [(attribute, shares)] = mixture.items()
-    if attribute not in ATTRIBUTES or attribute not in train.column_names:
-        known = [name for name in ATTRIBUTES if name in train.column_names]
+    known = [name for name in train.column_names if name not in RESERVED]
+    if attribute not in known:
         has = ", ".join(known) or "no attributes"
         raise UserError(f"data.mixture: the faces have no {attribute!r}; they have {has}.")
     known_values = {value for value in train[attribute][:] if value is not None}

@@ -59,10 +59,10 @@ class Data(Section):
     label_set: Literal["fer6", "fer7", "fer8"] | Annotated[list[str], Field(min_length=2)] = "fer7"
     """Which emotions, by set or by name; images of other emotions are dropped and counted."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of the training images set aside when the source has no validation split: by person where the source knows
-    the person (`subject`), else the same share of each class."""
-    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share set aside likewise when the source has no test split."""
+    """Share of the training images set aside when the source has no validation split, the same of each class: by person
+    or picture where the source knows them (`subject`, `picture`), so that none stands on both sides."""
+    test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share set aside likewise when the source has no test split; 0 makes none, and there are no test figures then."""
     split_seed: int = 0
     """Seed of the splits and subsets that are drawn here."""
     on_bad_image: Literal["error", "skip"] = "error"
@@ -78,6 +78,10 @@ class Data(Section):
     """Train on this share of each class."""
     per_class: Annotated[int, Field(ge=1)] | None = None
     """Train on at most so many images of each class."""
+    validation_per_class: Annotated[int, Field(ge=1)] | None = None
+    """Validate on at most so many images of each class."""
+    test_per_class: Annotated[int, Field(ge=1)] | None = None
+    """Test on at most so many images of each class."""
     votes: Literal["majority", "argmax", "soft"] = "majority"
     """FER+: keep images with a majority of votes for one emotion, those where an emotion has the most votes of all ten
     columns, or those that pass the filter for soft labels."""

@@ -42,11 +42,11 @@ class ReliabilityBin:
 class Evaluation:
     """All figures of one file of a model (`format`: "pytorch", "onnx" or "int8") on one split of a dataset.
 
-    `predictions` is the file they are computed from, relative to the run folder. `content` is a hash of the images and
-    labels, `own` says whether they are the run's own data, and `attributes` of how many images gender, age and race are
-    known; all three are None in files of earlier versions. Intervals are 95 % bootstrap intervals; `log_loss` is in
-    nats; a row of `confusion_matrix` is a true class; `top_k_accuracy` has what the recipe asks for beside
-    `top_2_accuracy`.
+    `images` were drawn from so many (`images_of`), if not all of them were taken. `predictions` is the file they are
+    computed from, relative to the run folder. `content` is a hash of the images and labels, `own` says whether they are
+    the run's own data, and `attributes` of how many images gender, age and race are known; all three are None in files
+    of earlier versions. Intervals are 95 % bootstrap intervals; `log_loss` is in nats; a row of `confusion_matrix` is a
+    true class; `top_k_accuracy` has what the recipe asks for beside `top_2_accuracy`.
     """
 
     dataset: str
@@ -57,6 +57,7 @@ class Evaluation:
     processes: int = 1
     label_names: Sequence[str] = ()
     images: int = 0
+    images_of: int | None = None
     accuracy: float = MISSING
     balanced_accuracy: float = MISSING
     macro_precision: float = MISSING

@@ -128,6 +128,7 @@ def evaluate_on(
             tta=tta,
             processes=accelerator.num_processes if accelerator else 1,
             label_names=list(faces.label_names),
+            images_of=faces.whole.get(split),
             content=content,
             own=own,
         )

@@ -1,20 +1,27 @@
 """The faces of a run: loaded by its recipe, and held against those that it was started with."""
 
 from fer_hf.data import Faces, load_faces
+from fer_hf.data.subsets import SUBSETS
 from fer_hf.errors import UserError
 from fer_hf.files import csv_text
 from fer_hf.recipe.schema import Recipe
 from fer_hf.runs.folder import Run
 from fer_hf.training.launch import processes
 
-TRAINING_ONLY = ("exclude", "mixture", "fraction", "per_class", "absent_classes")
+TRAINING_ONLY = ("exclude", "mixture", "fraction", *SUBSETS, "absent_classes")
 """Keys of the section `data` that say nothing of data from elsewhere."""
 
 
 def recipe_faces(recipe: Recipe) -> Faces:
-    """The faces that a recipe names, with all three splits; the main process of a launch loads them first."""
+    """The faces that a recipe names; the main process of a launch loads them first."""
     with processes().main_process_first():
-        return load_faces(recipe.data)
+        faces = load_faces(recipe.data)
+    if not set(recipe.evaluate.splits) & faces.splits.keys():
+        raise UserError(
+            f"evaluate.splits is {recipe.evaluate.splits}, but the data have only {', '.join(faces.splits)}: "
+            "add one of these, or let data.test_fraction make a test split."
+        )
+    return faces
 
 
 def other_faces(recipe: Recipe, source: str, label_names: tuple[str, ...]) -> Faces:

@@ -12,7 +12,7 @@ from fer_hf.collect.sheet import contact_sheet
 from fer_hf.data import Faces
 from fer_hf.data.columns import per_class_counts
 from fer_hf.data.decode import decode_rows, undecoded
-from fer_hf.data.splits import people
+from fer_hf.data.splits import groups
 from fer_hf.errors import UserError
 from fer_hf.evaluation.label_errors import COLUMNS, LabelError, label_errors_in
 from fer_hf.files import write_csv
@@ -90,12 +90,12 @@ def _draw(rows: list[LabelError], faces: Faces, split: str, path: Path) -> None:
 def _predict_out_of_fold(run: Run, recipe: Recipe, faces: Faces, folds: int) -> Path:
     """Predictions for each training image by a model that was trained without it; people stay in one fold."""
     train, parts, logits = faces.splits["train"], list[Dataset](), list[np.ndarray]()
-    groups = people(train)
-    most = min(len(set(groups)), max(per_class_counts(train).values()))
+    group_of = groups(train)
+    most = min(len(np.unique(group_of)), max(per_class_counts(train).values()))
     if folds > most:
         raise UserError(f"--folds is {folds}: the {len(train):,} training images can be split into {most} at most.")
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=recipe.train.seed)
-    for number, (rest, held_out) in enumerate(splitter.split(groups, train["label"][:], groups), start=1):
+    for number, (rest, held_out) in enumerate(splitter.split(group_of, train["label"][:], group_of), start=1):
         fold = Run(run.path / "folds" / f"{number}-of-{folds}")
         logger.info("fold %s of %s", number, folds, extra={"style": "bold"})
         fit(recipe, faces.with_train(rest), fold, resume=True)

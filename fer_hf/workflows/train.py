@@ -83,7 +83,7 @@ def _finish(recipe: Recipe, faces: Faces, run: Run, resume: bool, profile: bool)
         fit(recipe, faces, run, resume, profile)
     classifier = load_classifier(run)
     ttas = list(dict.fromkeys(("none", recipe.evaluate.tta)))
-    for split in recipe.evaluate.splits:
+    for split in (split for split in recipe.evaluate.splits if split in faces.splits):
         options = EvaluationOptions(ttas, recipe.train.per_device_eval_batch_size)
         evaluate_on(faces, split, [classifier], run, options)
     if state.is_main_process:

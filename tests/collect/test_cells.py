@@ -11,6 +11,7 @@ from PIL import Image
 
 from fer_hf.collect.cells import apply_review, slice_pictures
 from fer_hf.data import load_faces
+from fer_hf.data.prepared import save
 from fer_hf.data.readers import toy
 from fer_hf.errors import UserError
 
@@ -82,6 +83,24 @@ def test_cells_become_a_source_of_faces(made: Path, tmp_path: Path) -> None:
     drawn = drawn.resize((128, 128), Image.Resampling.LANCZOS)
     assert np.abs(np.asarray(row["image"], float) - np.asarray(drawn, float)).mean() < 12  # within a pixel or two
     assert Image.open(out / "contact_sheets/sad-female.png").width > 4 * 96
+
+
+def test_cells_of_one_picture_fall_into_one_split(tmp_path: Path) -> None:
+    source = tmp_path / "grids"
+    for emotion in ("happy", "sad"):
+        (source / emotion).mkdir(parents=True)
+        for seed in range(3):
+            picture(3, 3, seed, emotion).save(source / emotion / f"{seed}.png")
+    slice_pictures(source, tmp_path / "out", bright_enough)
+    faces = load_faces(f"folder:{tmp_path / 'out/faces'}", ["happy", "sad"])
+    seen = {split: set(data["picture"][:]) for split, data in faces.splits.items()}
+    assert {split: len(names) for split, names in seen.items()} == {"train": 2, "validation": 2, "test": 2}
+    assert len(set.union(*seen.values())) == 6
+    assert sum(map(len, faces.splits.values())) == 54
+    assert sum("No picture stands in two of the splits made." in note for note in faces.notes) == 2
+    save(load_faces(f"folder:{tmp_path / 'out/faces'}", None, purpose="inspection"), tmp_path / "saved", "Faces")
+    again = load_faces(f"folder:{tmp_path / 'saved'}", ["happy", "sad"])  # Parquet, which keeps the pictures
+    assert {split: set(data["picture"][:]) for split, data in again.splits.items()} == seen
 
 
 def test_a_person_has_the_last_word(made: Path, tmp_path: Path) -> None:

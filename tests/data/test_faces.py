@@ -12,14 +12,18 @@ import PIL.Image
 import pytest
 from PIL import Image
 
+from fer_hf.cli.tables import class_table
 from fer_hf.data import cache
 from fer_hf.data.cache import check
 from fer_hf.data.decode import decode
 from fer_hf.data.faces import load_faces
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.errors import UserError
+from fer_hf.recipe.load import validate_recipe
 from fer_hf.recipe.schema import Data
 from fer_hf.runs.records import plain
+from fer_hf.workflows.datasets import audit_faces, class_counts, inspect_faces
+from fer_hf.workflows.faces import recipe_faces
 
 
 def fill(
@@ -258,3 +262,42 @@ def test_content_tells_datasets_apart_wherever_they_lie(tmp_path: Path) -> None:
     Image.new("L", (8, 8), 200).save(tmp_path / "two" / "test" / "sad" / "3.png")
     assert load_faces(f"folder:{tmp_path / 'two'}").content("test") != one.content("test")
     assert (one.file_name, replace(one, dataset="a b/ü", source="hub").file_name) == ("one", "a-b-ü")
+
+
+def test_validation_and_test_can_be_limited_and_a_test_split_need_not_be(tmp_path: Path) -> None:
+    """Study D: 75 % for training, 25 % for validation, and as many images of each class as one likes."""
+    fill(tmp_path, ("happy", "sad"), 20, splits=("",))
+    settings = {"validation_fraction": 0.25, "test_fraction": 0, "validation_per_class": 3}
+    faces = load_faces(f"folder:{tmp_path}", ["happy", "sad"], **settings)
+    per_class = {split: record.per_class for split, record in faces.describe().splits.items()}
+    assert per_class == {"train": {"happy": 15, "sad": 15}, "validation": {"happy": 3, "sad": 3}}
+    assert faces.whole == {"validation": 10}
+    assert any(note.startswith("No test split was made, as data.test_fraction is 0") for note in faces.notes)
+    assert any(note.startswith("The validation split is a subset of 6 of 10 images, drawn by") for note in faces.notes)
+    assert np.array_equal(faces.pixels("validation"), decoded_as_stored(faces.splits["validation"]))
+    tested = load_faces(f"folder:{tmp_path}", purpose="evaluation", test_per_class=5)
+    assert (len(tested.splits["test"]), tested.whole) == (10, {"test": 40})
+
+
+def test_a_recipe_that_evaluates_nothing_is_refused_before_training(tmp_path: Path) -> None:
+    fill(tmp_path, ("happy", "sad"), 8, splits=("",))
+    data = {"source": f"folder:{tmp_path}", "label_set": ["happy", "sad"], "test_fraction": 0}
+    with pytest.raises(UserError, match=r"evaluate\.splits is \['test'\], but the data have only train, validation"):
+        recipe_faces(validate_recipe({"data": data, "evaluate": {"splits": ["test"]}}))
+    assert recipe_faces(validate_recipe({"data": data})).splits.keys() == {"train", "validation"}
+
+
+@pytest.mark.parametrize("source", ["csv", "folder"])
+def test_an_audit_of_nothing_but_bad_images_is_written(tmp_path: Path, source: str) -> None:
+    place = fill(tmp_path / "faces", ("happy", "sad"), 2) if source == "folder" else tmp_path / "fer2013.csv"
+    for file in place.rglob("*.png"):
+        file.write_bytes(b"no image")
+    if source == "csv":
+        place.write_text("emotion,pixels,Usage\n0.0,1 2,Training\n0,1 2,Training\n")
+    faces = inspect_faces([f"{'folder' if source == 'folder' else 'fer2013'}:{place}"], check_images=False)
+    result = audit_faces(faces, tmp_path / "audit")
+    assert result.counts["broken"] == (12 if source == "folder" else 2)
+    assert "no image" in result.page.read_text() or "emotion is &#39;0.0&#39;" in result.page.read_text()
+    class_table(class_counts(faces))
+    with pytest.raises(UserError, match=r"there are no images.* (12|2) image\(s\) cannot be read, such as .*: "):
+        inspect_faces([f"{'folder' if source == 'folder' else 'fer2013'}:{place}"])

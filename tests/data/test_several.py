@@ -87,6 +87,13 @@ def test_exclude_leaves_out_what_it_lists(two: list[str], tmp_path: Path) -> Non
     assert len(ids) == 97
     assert not ids & {"first:Happy/03.png", "second:anger/04.png", "first:Happy/05.png"}
     assert "3 image(s) listed in data.exclude were left out." in faces.notes
+    assert not any("match no image" in note for note in faces.notes)
+    with open(listed, "a") as file:
+        file.write("train,nobody.png\ntest,second:sad/01.png\n")
+    assert (
+        "2 of the 5 entries of data.exclude match no image of these classes and splits, such as "
+        "'second:sad/01.png' (test)."
+    ) in load_faces(two, ["happy", "fear", "angry"], exclude=str(listed)).notes
     listed.write_text("split,id\ntrain,nobody.png\n")
     with pytest.raises(UserError, match=r"none of the 1 ids of .*exclude\.csv"):
         load_faces(two, exclude=str(listed))

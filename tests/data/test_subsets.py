@@ -8,7 +8,7 @@ import pytest
 from datasets import Dataset
 
 from fer_hf.data.columns import make_split
-from fer_hf.data.splits import add_missing
+from fer_hf.data.splits import add_missing, groups
 from fer_hf.data.subsets import read_exclude, thin_out
 from fer_hf.errors import UserError
 
@@ -140,3 +140,54 @@ def test_a_mixture_of_numbers_is_refused() -> None:
     train = people(dict.fromkeys(NAMES, (3, 2))).add_column("valence", [0.5] * 15)
     with pytest.raises(UserError, match=r"no training image has valence 'high'; there are 0\.5"):
         thin_out(train, mixture={"valence": {"high": 1.0}})
+
+
+def cells(pictures: dict[str, int], per_picture: int = 9, column: str = "picture") -> Dataset:
+    """So many pictures of each class, cut into cells."""
+    rows = [(name, f"{name}-{number}") for name, count in pictures.items() for number in range(count)] * per_picture
+    labels, known = [NAMES.index(name) for name, _ in rows], {column: [picture for _, picture in rows]}
+    return make_split(NAMES, image=[b""] * len(rows), label=labels, id=[f"{n:04d}" for n in range(len(rows))], **known)
+
+
+@pytest.mark.parametrize("column", ["picture", "photograph"])
+def test_cells_of_one_picture_stand_in_one_split(column: str) -> None:
+    train = cells({"happy": 10, "sad": 5, "fear": 3}, column=column)
+    splits, notes = add_missing({"train": train}, {"validation": 0.2, "test": 0.1}, seed=1)
+    seen = {split: set(data[column][:]) for split, data in splits.items()}
+    assert sum(map(len, seen.values())) == 18  # no picture in two of them, none lost
+    assert sum(map(len, splits.values())) == len(train)
+    per_class = {split: Counter(name.split("-")[0] for name in names) for split, names in seen.items()}
+    assert per_class["validation"] == {"happy": 2, "sad": 1, "fear": 1}
+    assert per_class["test"] == {"happy": 1, "sad": 1, "fear": 1}  # at least one of each class
+    assert all(f"No {column} stands in two of the splits made." in note for note in notes)
+    assert "36 of its 162 training images (about 22%, seed 1)" in notes[0]
+
+
+def test_too_few_pictures_and_pictures_across_the_splits_of_a_dataset() -> None:
+    train = cells({"happy": 4, "sad": 2})
+    with pytest.raises(UserError, match=r"'sad' has 2 training picture\(s\): too few .*data\.test_fraction=0"):
+        add_missing({"train": train}, {"validation": 0.1, "test": 0.1}, seed=0)
+    splits, notes = add_missing({"train": train}, {"validation": 0.1, "test": 0}, seed=0)
+    assert list(splits) == ["train", "validation"]
+    assert notes[0] == "No test split was made, as data.test_fraction is 0: there are no figures on one."
+    own = {"train": train, "validation": train.select(range(3)), "test": train.select(range(1))}
+    same, notes = add_missing(own, {"validation": 0.1, "test": 0.1}, seed=0)
+    assert same == own
+    assert notes == [
+        "The dataset's own splits share 4 picture(s): figures may be too good, as images of one picture are alike."
+    ]
+
+
+def test_groups_are_tied_by_people_pictures_and_ids() -> None:
+    known = {"subject": ["a", "a", None, None, "b", None], "picture": ["1", "2", "2", None, "3", None]}
+    data = make_split(NAMES, image=[b""] * 6, label=[0] * 6, id=["p", "q", "r", "s", "t", "s"], **known)
+    assert groups(data).tolist() == [0, 0, 0, 1, 2, 1]
+    assert groups(people({"happy": (3, 3)})).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_pictures_of_several_classes_stay_whole() -> None:
+    train = cells({"happy": 6, "sad": 6})
+    mixed = train.remove_columns("picture").add_column("picture", [str(row % 11) for row in range(len(train))])
+    splits, _ = add_missing({"train": mixed}, {"validation": 0.2, "test": 0.2}, seed=0)
+    assert sum(len(set(data["picture"][:])) for data in splits.values()) == 11
+    assert all(len(data) for data in splits.values())

@@ -54,3 +54,15 @@ def test_two_processes_evaluate_as_one(tiny_model, tmp_path):
     predicted, labels = predictions.logits.argmax(axis=1), predictions.labels
     assert evaluation.accuracy == pytest.approx(np.mean(predicted == labels))
     assert np.sum(evaluation.confusion_matrix) == 35
+
+
+def test_a_limited_test_set_says_how_many_of_how_many(tiny_model, tmp_path):
+    write_faces(tmp_path / "faces", train=1, validation=1, test=5)
+    faces = load_faces(f"folder:{tmp_path / 'faces'}", purpose="evaluation", test_per_class=2)
+    run = Run(tmp_path / "run")
+    run.path.mkdir()
+    [evaluation] = evaluate_on(faces, "test", [load_classifier(tiny_model)], run, EvaluationOptions(alone=True))
+    assert (evaluation.images, evaluation.images_of) == (14, 35)
+    whole = load_faces(f"folder:{tmp_path / 'faces'}", purpose="evaluation")
+    [evaluation] = evaluate_on(whole, "validation", [load_classifier(tiny_model)], run, EvaluationOptions(alone=True))
+    assert (evaluation.images, evaluation.images_of) == (7, None)

@@ -5,7 +5,7 @@ To add a dataset, write a module here with the names of `Reader`, and enter it i
 `columns.make_split` makes a split from lists; `folder.list_images` finds images in class folders.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -34,6 +34,19 @@ class Raw:
     license: str | None = None
     notes: list[str] = field(default_factory=list)
     bad: dict[str, str] = field(default_factory=dict)
+
+
+def left_aside(root: Path, read: Collection[str]) -> list[str]:
+    """A note on what lies in a folder beside the files and folders that a reader has read.
+
+    Args:
+        root: the folder; hidden files and its README.md are passed over.
+        read: names of what was read there.
+    """
+    names = sorted(child.name for child in root.iterdir() if not child.name.startswith("."))
+    others = [name for name in names if name != "README.md" and name not in read]
+    shown = f"{', '.join(others[:8])}{', ...' if len(others) > 8 else ''}"
+    return [f"{len(others)} other file(s) or folder(s) were not read: {shown}."] if others else []
 
 
 class Reader(Protocol):

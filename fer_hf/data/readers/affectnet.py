@@ -26,8 +26,8 @@ import yaml
 
 from fer_hf.console import track
 from fer_hf.data.columns import make_split
-from fer_hf.data.readers import Raw
-from fer_hf.data.readers.folder import EXTENSIONS
+from fer_hf.data.readers import Raw, left_aside
+from fer_hf.data.readers.folder import EXTENSIONS, unlisted
 from fer_hf.data.splits import split_name
 from fer_hf.emotions import emotion_of
 from fer_hf.errors import UserError
@@ -75,9 +75,9 @@ def read(path: Path) -> Raw:
     names = [name for name in classes.values() if emotion_of(name)]
     bad: dict[str, str] = {}
     kept: dict[str, dict[str, tuple]] = {}
-    left_out: Counter[str] = Counter()
+    left_out, notes = Counter[str](), [] if kind == "yolo" else [TEST_NOTE]
     if kind == "csv":
-        records = _csv(root, bad)
+        records = _csv(root, bad, notes)
     elif kind == "npy":
         records = _pairs(root, SETS, "annotations", "_exp.npy", _npy_annotation, bad)
     else:
@@ -104,10 +104,12 @@ def read(path: Path) -> Raw:
         columns = [list(column) for column in zip(*rows.values(), strict=True)]
         known = {} if kind == "yolo" else {"valence": columns[2], "arousal": columns[3]}
         splits[split] = make_split(names, image=columns[0], label=columns[1], id=list(rows), **known)
-    notes = [] if kind == "yolo" else [TEST_NOTE]
     if left_out:
         counts = ", ".join(f"{name} {count:,}" for name, count in left_out.most_common())
         notes.append(f"{left_out.total():,} image(s) were left out since their label is no emotion: {counts}.")
+    notes += left_aside(
+        root, {IMAGES, *LISTS, *PLACES} if kind == "csv" else {*SETS, *_split_folders(root), "data.yaml"}
+    )
     bad = {where.encode("utf-8", "backslashreplace").decode(): reason for where, reason in bad.items()}
     return Raw(splits, NAME, license=LICENSE, notes=notes, bad=bad)
 
@@ -123,8 +125,8 @@ def _find(root: Path, name: str) -> Path | None:
     return next((root / place / name for place in PLACES if (root / place / name).exists()), None)
 
 
-def _csv(root: Path, bad: dict[str, str]) -> Iterator[Record]:
-    images = str(_find(root, IMAGES))
+def _csv(root: Path, bad: dict[str, str], notes: list[str]) -> Iterator[Record]:
+    images, listed = str(_find(root, IMAGES)), set[str]()
     for name, split in LISTS.items():
         if file := _find(root, name):
             with open(file, "rb") as lines:
@@ -133,8 +135,11 @@ def _csv(root: Path, bad: dict[str, str]) -> Iterator[Record]:
             header = COLUMNS if len(first) == len(COLUMNS) and first[6].strip().isdigit() else None
             rows = read_csv(file, ("subdirectory_filepath", "expression"), bad, header)
             for _, where, row in track(rows, f"reading {name}", total):
+                listed.add(row["subdirectory_filepath"])
                 values = (row["expression"], row.get("valence", UNKNOWN), row.get("arousal", UNKNOWN))
                 yield split, where, images, row["subdirectory_filepath"], partial(tuple, values)
+
+    notes += unlisted(Path(images), listed)
 
 
 def _pairs(

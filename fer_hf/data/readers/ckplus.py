@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 from fer_hf.data.columns import make_split
-from fer_hf.data.readers import Raw, fer2013, folder
+from fer_hf.data.readers import Raw, fer2013, folder, left_aside
 from fer_hf.emotions import emotion_of
 from fer_hf.errors import UserError
 from fer_hf.files import file_below
@@ -32,6 +32,8 @@ IMAGES = ("cohn-kanade-images", "extended-cohn-kanade-images/cohn-kanade-images"
 EMOTIONS = ("Emotion", "Emotion_labels/Emotion")
 FRAME = re.compile(r"(S\d{3})_\d{3}_\d{8}\.(png|jpe?g|tiff?)", re.ASCII | re.IGNORECASE)  # person, sequence, frame
 LAST_FRAMES = 3
+Rows = dict[str, tuple[str, str, str]]
+"""Path, label and person of each image, by id."""
 FRAMES_NOTE = (
     f"The last {LAST_FRAMES} frames of each labelled sequence were taken, as is usual in the field. The first frame, "
     "which shows a neutral face, was not taken as neutral."
@@ -58,9 +60,10 @@ def read(path: Path) -> Raw:
 
 
 def _read_csv(path: Path) -> Raw:
-    splits, bad = fer2013.read_pixels(path if path.is_file() else path / CSV_NAME, len(CSV_LABELS))
-    data = {split: make_split(CSV_LABELS, **rows) for split, rows in splits.items()}
-    return Raw(data, NAME, license=LICENSE, notes=[CSV_NOTE], bad=bad)
+    raw = fer2013.read_pixels(path if path.is_file() else path / CSV_NAME, NAME, CSV_LABELS)
+    raw.license, raw.notes = LICENSE, [CSV_NOTE, *raw.notes]
+    raw.notes += left_aside(path, {CSV_NAME}) if path.is_dir() else []
+    return raw
 
 
 def _find(path: Path, places: tuple[str, ...]) -> Path | None:
@@ -86,8 +89,11 @@ def _read_official(path: Path) -> Raw:
             bad[f"{sequence}/{file.name}"] = str(error)
     if not rows and not bad:
         raise UserError(f"{str(emotions)!r} holds no labels such as S005/001/S005_001_00000011_emotion.txt.")
-    names = [label for label in LABELS if any(row[1] == label for row in rows.values())]
-    return _raw(rows, names, [FRAMES_NOTE], bad)
+    notes = [FRAMES_NOTE, *left_aside(path, {place.split("/")[0] for place in (*IMAGES, *EMOTIONS)})]
+    labelled = {id.rsplit("/", 1)[0] for id in rows}
+    if rest := sum(folder.relative_to(images).as_posix() not in labelled for folder in images.glob("S*/*/")):
+        notes.append(f"{rest:,} sequence(s) without a label that can be used were left out.")
+    return _raw({"train": rows} if rows else {}, notes, bad)
 
 
 def _label(file: Path) -> str:
@@ -101,17 +107,22 @@ def _label(file: Path) -> str:
 
 def _read_ck48(path: Path) -> Raw:
     splits, notes, bad = folder.list_images(path)
-    rows: dict[str, tuple[str, str, str]] = {}
-    for file in (file for files in splits.values() for file in files):
+    rows_of: dict[str, Rows] = {}
+    for split, file in ((split or "train", file) for split, files in splits.items() for file in files):
         if match := FRAME.fullmatch(file.id.rsplit("/", 1)[-1]):
-            rows[file.id] = (str(path.resolve() / file.id), file.class_name, match[1])
+            row = (str(path.resolve() / file.id), file.class_name, match[1])
+            rows_of.setdefault(split, {})[file.id] = row
         else:
             bad[file.id] = "its name does not tell the person, as that of S010_004_00000017.png does"
-    return _raw(rows, sorted({label for _, label, _ in rows.values()}), notes, bad)
+    return _raw(rows_of, notes, bad)
 
 
-def _raw(rows: dict[str, tuple[str, str, str]], names: list[str], notes: list[str], bad: dict[str, str]) -> Raw:
-    """One train split of path, label and person by id."""
-    image, label, subject = ([row[column] for row in rows.values()] for column in range(3))
-    train = make_split(names, image=image, label=[names.index(name) for name in label], id=list(rows), subject=subject)
-    return Raw({"train": train} if rows else {}, NAME, license=LICENSE, notes=notes, bad=bad)
+def _raw(rows_of: dict[str, Rows], notes: list[str], bad: dict[str, str]) -> Raw:
+    """Splits of path, label and person by id."""
+    splits = {}
+    for split, rows in rows_of.items():
+        image, label, subject = ([row[column] for row in rows.values()] for column in range(3))
+        names = sorted(set(label))
+        labels = [names.index(name) for name in label]
+        splits[split] = make_split(names, image=image, label=labels, id=list(rows), subject=subject)
+    return Raw(splits, NAME, license=LICENSE, notes=notes, bad=bad)

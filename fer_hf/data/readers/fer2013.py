@@ -8,15 +8,17 @@ Training, PublicTest and PrivateTest become train, validation and test. Images a
 """
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 from datasets import ClassLabel, Features
 
-from fer_hf.data.columns import make_split, parquet_files, read_parquet
-from fer_hf.data.readers import Raw, folder
+from fer_hf.data.columns import make_split
+from fer_hf.data.readers import Raw, folder, left_aside
 from fer_hf.data.splits import split_name
+from fer_hf.data.tables import parquet_files, read_parquet
 from fer_hf.emotions import emotion_of
 from fer_hf.errors import UserError
 from fer_hf.files import read_csv
@@ -85,22 +87,25 @@ def is_unmistakable(path: Path) -> bool:
 def _read_csv(path: Path) -> Raw:
     """Ids are `<Usage>_<row>`, rows counted from 0 over the whole file, as FER+ counts them."""
     file = path if path.is_file() else next(path / name for name in CSV_NAMES if (path / name).is_file())
-    splits, bad = read_pixels(file, len(CSV_LABELS))
-    data = {split: make_split(CSV_LABELS, **rows) for split, rows in splits.items()}
-    return Raw(data, NAME, license=LICENSE, bad=bad)
+    raw = read_pixels(file, NAME, CSV_LABELS)
+    raw.license = LICENSE
+    raw.notes += left_aside(path, {file.name}) if path.is_dir() else []
+    return raw
 
 
-def read_pixels(file: Path, classes: int) -> tuple[dict[str, dict[str, list]], dict[str, str]]:
-    """The columns image, label and id of each split of a csv with `emotion,pixels,Usage`, and its bad rows."""
+def read_pixels(file: Path, dataset: str, labels: Sequence[str]) -> Raw:
+    """The images of a csv with `emotion,pixels,Usage`; `labels` are the names of its emotions, from 0."""
     splits: dict[str, dict[str, list]] = {}
-    bad: dict[str, str] = {}
-    for row, where, cells in read_csv(file, ("emotion", "pixels", "usage"), bad):
-        emotion, usage = cells["emotion"], cells["usage"]
+    bad, columns = dict[str, str](), ("emotion", "pixels", "usage")
+    others: dict[str, None] = {}
+    for row, where, cells in read_csv(file, columns, bad):
+        emotion, usage = cells["emotion"], usage_of(cells["usage"])
+        others |= dict.fromkeys(name for name in cells if name not in columns)
         try:
             if usage not in USAGES:
                 raise ValueError(f"Usage is {usage[:20]!r}, not one of {', '.join(USAGES)}")
-            if emotion not in map(str, range(classes)):
-                raise ValueError(f"emotion is {emotion[:20]!r}, not one of 0 to {classes - 1}")
+            if emotion not in map(str, range(len(labels))):
+                raise ValueError(f"emotion is {emotion[:20]!r}, not one of 0 to {len(labels) - 1}")
             image = grey_image(cells["pixels"], SIZE)
         except ValueError as error:
             bad[where] = str(error)
@@ -109,18 +114,27 @@ def read_pixels(file: Path, classes: int) -> tuple[dict[str, dict[str, list]], d
         split["image"].append(image)
         split["label"].append(int(emotion))
         split["id"].append(f"{usage}_{row}")
-    return splits, bad
+    notes = [f"Columns of {file.name} that were not read: {', '.join(map(repr, others))}."] if others else []
+    data = {split: make_split(labels, **rows) for split, rows in splits.items()}
+    return Raw(data, dataset, notes=notes, bad=bad)
+
+
+def usage_of(text: str) -> str:
+    """The Usage that a cell names, whatever its case."""
+    return next((usage for usage in USAGES if usage.lower() == text.lower()), text)
 
 
 def grey_image(pixels: str, size: int) -> bytes:
-    """`size` x `size` numbers from 0 to 255, separated by blanks, as a binary PGM: lossless, and it costs nothing.
+    """`size` x `size` numbers from 0 to 255 with blanks or commas between them, as a binary PGM: lossless and cheap.
 
     Raises `ValueError` that says what is wrong with them.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)  # NumPy's sign of text that is no number
         try:
-            values = np.fromstring(pixels, dtype=np.int64, sep=" ")  # six times as fast as int() on each number
+            values = np.fromstring(
+                pixels.strip("[]").replace(",", " "), dtype=np.int64, sep=" "
+            )  # six times as fast as int() on each number
         except (ValueError, DeprecationWarning):
             raise ValueError("pixels are not all whole numbers") from None
     if values.size != size * size:

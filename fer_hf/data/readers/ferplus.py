@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from fer_hf.data.columns import make_split
-from fer_hf.data.readers import Raw, fer2013
+from fer_hf.data.readers import Raw, fer2013, left_aside
+from fer_hf.data.readers.folder import unlisted
 from fer_hf.data.splits import SPLITS
 from fer_hf.errors import UserError
 from fer_hf.files import file_below, read_csv
@@ -70,12 +71,27 @@ def read(path: Path, votes: str = "majority") -> Raw:
         if decided:
             for column, value in zip(("image", "id", "label", "soft_label"), (pixels, name, *decided), strict=True):
                 splits[split][column].append(value)
+    notes = _left_aside(_root(path), seen)
     left_out = ", ".join(f"{rejected[split]:,} of {counted[split]:,} ({split})" for split in SPLITS if counted[split])
-    notes = [
+    notes[:0] = [
         f"FER+ filter: {votes}. An image was kept where {FILTERS[votes]}. Left out: {left_out}.",
         "The images are FER2013's: about 5 % of all of them are duplicates, some across splits.",
     ]
     return Raw({split: make_split(EMOTIONS, **rows) for split, rows in splits.items()}, NAME, None, LICENSE, notes, bad)
+
+
+def _left_aside(root: Path, seen: set[tuple[str, str]]) -> list[str]:
+    """Notes on files that were not read, and on images without votes."""
+    file, place = _pixels_csv(root), _folders(root)
+    if layout(root) == "csv" and file:
+        return left_aside(root, {VOTES_CSV, file.name})
+    if place is None:
+        return []
+    used = [name for name in FOLDERS if (place / name / "label.csv").is_file()]
+    notes = left_aside(place, used)
+    for name in used:
+        notes += unlisted(place / name, [image for split, image in seen if split == FOLDERS[name]])
+    return notes
 
 
 def decide(votes: Sequence[int], how: str) -> tuple[int, list[float]] | None:
@@ -136,8 +152,8 @@ def _from_csv(root: Path, bad: dict[str, str]) -> Iterator[Record]:
     rows, read, short = len(voted) + len(bad), 0, dict[str, str]()
     for row, where, pixels in read_csv(file, ("pixels", "usage"), short):
         read += 1
-        usage, (votes_at, cells) = pixels["usage"], voted.get(row, ("", {}))
-        if cells and usage != cells["usage"]:
+        usage, (votes_at, cells) = fer2013.usage_of(pixels["usage"]), voted.get(row, ("", {}))
+        if cells and usage != fer2013.usage_of(cells["usage"]):
             raise UserError(f"{differ} Usage is {cells['usage'][:20]!r} in {votes_at}, {usage[:20]!r} in {where}.")
         if usage not in fer2013.USAGES:
             bad[where] = f"Usage is {usage[:20]!r}, not one of {', '.join(fer2013.USAGES)}"

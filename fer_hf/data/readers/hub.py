@@ -5,15 +5,16 @@ import re
 from pathlib import Path
 
 import pyarrow as pa
-from datasets import Dataset, DatasetInfo, Image, IterableDataset, load_dataset
+from datasets import Dataset, DatasetInfo, Image, IterableDataset, load_dataset_builder
 from datasets.exceptions import DatasetNotFoundError
 from datasets.table import embed_table_storage
 from huggingface_hub import HfApi
 
 from fer_hf.console import track
-from fer_hf.data.columns import image_paths, license_in, standard_columns
+from fer_hf.data.columns import image_paths, license_in
 from fer_hf.data.readers import Raw
 from fer_hf.data.splits import SPLIT_HELP, split_name
+from fer_hf.data.tables import files_alike, load_tables, standard_table
 from fer_hf.errors import FerError, UserError
 
 NAME = "a dataset on the Hugging Face Hub"
@@ -47,14 +48,15 @@ def read(place: str, stream_images: int | None = None) -> Raw:
         )
     loaded = _download(name, config or None, revision or None, stream_images)
     splits, notes = {}, []
-    for hub_split, data in loaded.items():
+    for hub_split, tables in loaded.items():
         split = split_name(hub_split)
         if split is None:
-            notes.append(f"The split {hub_split!r} was left out.")
+            count = "" if stream_images else f" ({sum(map(len, tables)):,} images)"
+            notes.append(f"The split {hub_split!r}{count} was left out.")
         elif split in splits:
             raise UserError(f"{dataset} has two {split} splits among {', '.join(loaded)}.")
         else:
-            splits[split] = standard_columns(data, split, f"The split {hub_split!r} of {dataset}", notes)
+            splits[split] = standard_table(tables, split, f"The split {hub_split!r} of {dataset}", notes)
     if not splits:
         raise UserError(f"{dataset} has the splits {', '.join(loaded)}, and none of {SPLIT_HELP}.")
     if stream_images:
@@ -65,14 +67,26 @@ def read(place: str, stream_images: int | None = None) -> Raw:
     return Raw(splits, dataset=dataset, hub_id=name, license=_license(name, revision or None), notes=notes)
 
 
-def _download(name: str, config: str | None, revision: str | None, stream_images: int | None) -> dict[str, Dataset]:
+def _download(name: str, config: str | None, revision: str | None, stream_images: int | None) -> dict[str, list]:
+    """The tables of each split: several where its Parquet files differ in columns or class names."""
     try:
-        if not stream_images:
-            return {str(split): data for split, data in load_dataset(name, config, revision=revision).items()}
-        streams = load_dataset(name, config, revision=revision, streaming=True)
+        builder = load_dataset_builder(name, config, revision=revision)
+        files = {str(split): list(of) for split, of in (builder.config.data_files or {}).items()}
+        parquet = all(file.endswith(".parquet") for of in files.values() for file in of)
+        # To look into each of many files would take longer than the stream.
+        alike = files_alike(files, first=bool(stream_images)) if parquet else []
+        if len(alike) > 1:
+            loaded = load_tables(alike, streaming=bool(stream_images))
+        elif stream_images:
+            loaded = {str(split): [stream] for split, stream in builder.as_streaming_dataset().items()}
+        else:
+            builder.download_and_prepare()
+            return {str(split): [table] for split, table in builder.as_dataset().items()}
         return {
-            str(split): _take(stream, stream_images, f"streaming {split} images") if split_name(str(split)) else stream
-            for split, stream in streams.items()
+            split: [_take(table, stream_images, f"streaming {split} images") for table in tables]
+            if stream_images and split_name(split)
+            else tables
+            for split, tables in loaded.items()
         }
     except FerError:
         raise

@@ -10,8 +10,9 @@ Both have the splits train and test, of aligned faces at 100x100 in colour.
 from pathlib import Path
 
 from fer_hf.data.columns import make_split
-from fer_hf.data.readers import Raw, folder
-from fer_hf.data.splits import split_name
+from fer_hf.data.readers import Raw, folder, left_aside
+from fer_hf.data.readers.folder import unlisted
+from fer_hf.data.splits import SPLITS, split_name
 from fer_hf.errors import UserError
 from fer_hf.files import file_below, read_csv
 
@@ -71,7 +72,8 @@ def _read_official(root: Path) -> tuple[Columns, list[str], dict[str, str]]:
     for number, line in enumerate((root / LIST).read_text(encoding="utf-8", errors="replace").split("\n"), 1):
         if not line.strip():
             continue
-        name, _, label = line.strip().rpartition(" ")
+        *names, label = line.split()  # blanks or tabs
+        name = " ".join(names)
         stem = name.removesuffix(".jpg")
         try:
             split = split_name(name.split("_")[0])
@@ -88,6 +90,8 @@ def _read_official(root: Path) -> tuple[Columns, list[str], dict[str, str]]:
         unknown += attributes is None
         _add(splits, split, **row, **(attributes or dict.fromkeys(ATTRIBUTES)))
     notes = [] if aligned else ["The images are the original photographs, since there is no folder Image/aligned."]
+    notes += left_aside(root, {"EmoLabel", "Image", "Annotation"})
+    notes += unlisted(images, [name.removesuffix(".jpg") + ending for name in seen])
     if unknown:
         notes.append(f"{unknown:,} image(s) have no gender, race and age: their attribute file is missing or damaged.")
     return splits, notes, bad
@@ -117,7 +121,7 @@ def _kaggle(path: Path) -> Path | None:
 def _read_kaggle(root: Path) -> tuple[Columns, list[str], dict[str, str]]:
     """The class folders; where `<split>_labels.csv` lies in `root` or above it, both have to agree."""
     root = root.resolve()
-    files_of, notes, bad = folder.list_images(root)
+    files_of, notes, bad = folder.list_images(root, [f"{split}_labels.csv" for split in SPLITS])
     splits = Columns()
     for split, files in files_of.items():
         tables = [place / f"{split}_labels.csv" for place in (root, root.parent)]

@@ -93,6 +93,7 @@ def test_official_takes_the_last_three_frames_and_splits_by_person(tmp_path: Pat
     check_people(faces)
     assert "was not taken as neutral" in " ".join(faces.notes)
     assert "The dataset has no images of neutral" in " ".join(faces.notes)
+    assert f"{len(PEOPLE)} sequence(s) without a label that can be used were left out." in faces.notes
 
 
 def test_official_bad_labels(tmp_path: Path) -> None:

@@ -82,6 +82,50 @@ def test_csv_bad_row(tmp_path: Path, row: str, reason: str) -> None:
     assert "1 unreadable image(s) were left out." in faces.notes
 
 
+@pytest.mark.parametrize("part", [";", "\t", ","])
+@pytest.mark.parametrize("pixels", [" ", ", "])
+def test_csv_that_is_written_differently_is_read_where_it_is_clear(tmp_path: Path, part: str, pixels: str) -> None:
+    lines = write_csv(tmp_path / "fer2013.csv").read_text().splitlines()
+    rows = [line.split(",") for line in lines[1:]]
+    quoted = [(label, f'"[{values.replace(" ", pixels)}]"', usage.upper()) for label, values, usage in rows]
+    text = "\n".join(part.join(cells) for cells in [("emotion", "pixels", "Usage"), *quoted])
+    (tmp_path / "fer2013.csv").write_text(text)
+    faces = load_faces(f"fer2013:{tmp_path}")
+    for number, (split, usage) in enumerate(zip(("train", "validation", "test"), USAGES, strict=True)):
+        assert list(faces.splits[split]["id"]) == [f"{usage}_{7 * number + label}" for label in range(7)]
+        np.testing.assert_array_equal(np.asarray(faces.splits[split][3]["image"]), face(7 * number + 3))
+
+
+def test_csv_pixels_that_are_cells_of_their_own_are_told(tmp_path: Path) -> None:
+    (tmp_path / "fer2013.csv").write_text(f"emotion,pixels,Usage\n0,{','.join('1' * 2304)},Training\n")
+    with pytest.raises(UserError, match=r"fer2013\.csv line 2: it has 2,306 cells, and there are 3 columns") as caught:
+        load_faces(f"fer2013:{tmp_path}")
+    assert "use fer2013:" not in str(caught.value)  # what has just failed
+    with pytest.raises(UserError, match="it has 2,306 cells"):
+        load_faces(f"fer2013:{tmp_path}", purpose="inspection")
+
+
+def test_csv_what_is_not_read_is_named(tmp_path: Path) -> None:
+    text = write_csv(tmp_path / "fer2013.csv").read_text()
+    (tmp_path / "fer2013.csv").write_text(text.replace("Usage", "Usage,Note").replace("Test\n", "Test,x\n"))
+    (tmp_path / "train.csv").touch()
+    (tmp_path / "test").mkdir()
+    notes = load_faces(f"fer2013:{tmp_path}").notes
+    assert "Columns of fer2013.csv that were not read: 'note'." in notes
+    assert "2 other file(s) or folder(s) were not read: test, train.csv." in notes
+
+
+def test_a_hint_that_leads_to_the_same_error_is_not_given(tmp_path: Path) -> None:
+    """It looks like FER2013, but cannot be read as that either."""
+    write_kaggle(tmp_path)
+    (tmp_path / "extra" / "sad").mkdir(parents=True)
+    PILImage.new("L", (8, 8)).save(tmp_path / "extra" / "sad" / "1.png")
+    for kind in ("folder", "fer2013"):
+        with pytest.raises(UserError, match="also 'extra' with 1 image") as caught:
+            load_faces(f"{kind}:{tmp_path}")
+        assert "looks like" not in str(caught.value)
+
+
 def test_csv_without_its_columns(tmp_path: Path) -> None:
     file = tmp_path / "fer2013.csv"
     file.write_text("emotion,pixels\n0,1 2 3\n")

@@ -98,6 +98,15 @@ def test_folders_images_labels_and_splits(tmp_path: Path, below: str, box: str) 
     check_known(load_faces(f"ferplus:{root}", "fer8"))
 
 
+def test_images_and_files_that_are_not_read_are_named(tmp_path: Path) -> None:
+    write_folders(tmp_path, known_rows())
+    Image.fromarray(face(0)).save(tmp_path / "FER2013Test" / "more.png")
+    (tmp_path / "extra").mkdir()
+    notes = load_faces(f"ferplus:{tmp_path}", "fer8").notes
+    assert "1 other file(s) or folder(s) were not read: extra." in notes
+    assert "1 image(s) that no list names, such as 'more.png', were left out." in notes
+
+
 def test_votes_without_image_names(tmp_path: Path) -> None:
     write_csv(tmp_path, known_rows())
     lines = [line.split(",") for line in (tmp_path / "fer2013new.csv").read_text().splitlines()]

@@ -1,11 +1,13 @@
 """Folders of images: both layouts, odd names and formats, links, and what is refused."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from fer_hf.data.faces import load_faces
+from fer_hf.data.subsets import thin_out
 from fer_hf.errors import UserError
 from fer_hf.files import file_below
 
@@ -97,6 +99,97 @@ def test_hidden_and_other_files_are_ignored(tmp_path: Path) -> None:
     faces = load_faces(f"folder:{tmp_path}")
     assert len(all_ids(faces)) == 20
     assert "1 image(s) that lie in no class folder, such as 'preview.png', were left out." in faces.notes
+    assert "1 file(s) are no images by their endings and were left out: .txt 1." in faces.notes
+    for name in ("a.heic", "b.HEIC", "Makefile"):
+        (tmp_path / "sad" / name).touch()
+    (tmp_path / "README.md").touch()
+    notes = load_faces(f"folder:{tmp_path}").notes
+    assert "4 file(s) are no images by their endings and were left out: .heic 2, .txt 1, none 1." in notes
+
+
+@pytest.mark.parametrize("deeper", ["", "a/"])
+def test_splits_inside_of_class_folders_are_used(tmp_path: Path, deeper: str) -> None:
+    for name in ("happy", "sad"):
+        for split, count in (("Train", 4), ("val", 2), ("testing", 3)):
+            for number in range(count):
+                save(tmp_path / name / deeper / split / f"{number}.png")
+    faces = load_faces(f"folder:{tmp_path}")
+    assert {split: len(data) for split, data in faces.splits.items()} == {"train": 8, "validation": 4, "test": 6}
+    for split, folder in {"train": "Train", "validation": "val", "test": "testing"}.items():
+        assert all(f"/{folder}/" in name for name in faces.splits[split]["id"])
+        assert {name.split("/")[0] for name in faces.splits[split]["id"]} == {"happy", "sad"}
+    assert sum("splits train, validation, test" in note for note in faces.notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (("sad/1.png",), r"such as that of 'happy/train/0\.png', but 1 image\(s\) lie in none, such as 'sad/1\.png'"),
+        (("happy/more/1.png", "sad/train/1.png"), r"lie in none, such as 'happy/more/1\.png'"),
+        (("happy/train/test/1.png",), r"lies in folders of two splits, 'train' and 'test'"),
+    ],
+)
+def test_splits_of_a_part_of_the_images_are_refused(tmp_path: Path, files: tuple[str, ...], message: str) -> None:
+    for file in ("happy/train/0.png", *files):
+        save(tmp_path / file)
+    with pytest.raises(UserError, match=message):
+        load_faces(f"folder:{tmp_path}")
+
+
+def test_a_split_inside_of_another_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path / "train", count=2)
+    save(tmp_path / "train" / "sad" / "Train" / "1.png")  # says the same
+    assert len(load_faces(f"folder:{tmp_path}", purpose="inspection").splits["train"]) == 5
+    save(tmp_path / "train" / "sad" / "val" / "1.png")
+    with pytest.raises(UserError, match="folders of two splits, 'train' and 'val'"):
+        load_faces(f"folder:{tmp_path}")
+
+
+def test_every_column_of_metadata_is_an_attribute(tmp_path: Path) -> None:
+    fill(tmp_path, ("happy", "sad"), 2)
+    table(
+        tmp_path / "metadata.csv",
+        "file_name;Intensity;Camera;glasses;id;source",
+        "happy/000.png;Extreme;Leica M3;none;7;web",
+        "happy/001.png;;;;8;",
+    )
+    faces = load_faces(f"folder:{tmp_path}", purpose="inspection")
+    row = rows_of(faces)["happy/000.png"]
+    assert (row["intensity"], row["camera"], row["glasses"]) == ("extreme", "Leica M3", "none")
+    assert rows_of(faces)["happy/001.png"]["camera"] is None
+    assert "Columns of metadata.csv that were not read: 'id', 'source'." in faces.notes
+    subset = load_faces(f"folder:{tmp_path}", purpose="inspection")
+    assert thin_out(subset.splits["train"].select([0]), {"intensity": {"extreme": 1.0}})[0]["id"][:] == [
+        "happy/000.png"
+    ]
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("in_table", ["NFC", "NFD"])
+def test_names_whose_accents_are_stored_differently(tmp_path: Path, on_disk: str, in_table: str) -> None:
+    names = {unicodedata.normalize(on_disk, f"Bilder é/{n}ü.png"): n for n in range(4)}
+    for name in names:
+        save(tmp_path / name)
+    lines = [f"{unicodedata.normalize(in_table, name)},{('happy', 'sad')[n % 2]}" for name, n in names.items()]
+    table(tmp_path / "metadata.csv", "file_name,label", *lines)
+    faces = load_faces(f"folder:{tmp_path}", purpose="inspection")
+    found = {names[name]: faces.label_names[row["label"]] for name, row in rows_of(faces).items()}
+    assert found == {0: "happy", 1: "sad", 2: "happy", 3: "sad"}
+    name = unicodedata.normalize(in_table, "Bilder é/0ü.png")
+    assert Path(file_below(tmp_path, name)).is_file()
+
+
+def test_a_table_as_a_spreadsheet_writes_unicode_text(tmp_path: Path) -> None:
+    save(tmp_path / "Bär.png")
+    (tmp_path / "metadata.csv").write_text("file_name\tlabel\nBär.png\tsad\n", encoding="utf-16")
+    assert list(rows_of(load_faces(f"folder:{tmp_path}", purpose="inspection"))) == ["Bär.png"]
+
+
+def test_rows_with_more_cells_than_columns_are_bad(tmp_path: Path) -> None:
+    fill(tmp_path, ("happy", "sad"), 2)
+    table(tmp_path / "metadata.csv", "file_name,camera", "happy/000.png,Leica, old", "happy/001.png,Nikon,,")
+    with pytest.raises(UserError, match=r"metadata\.csv line 2: it has 3 cells, and there are 2 columns"):
+        load_faces(f"folder:{tmp_path}", purpose="inspection")
 
 
 def test_links_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
@@ -158,8 +251,8 @@ def test_smallest_classes_reach_every_split(tmp_path: Path) -> None:
     fill(tmp_path, ("sad",), 3)
     faces = load_faces(f"folder:{tmp_path}")
     assert [split.per_class["sad"] for split in faces.describe().splits.values()] == [1, 1, 1]
-    with pytest.raises(UserError, match=r"data\.test_fraction is 0"):
-        load_faces(f"folder:{tmp_path}", test_fraction=0)
+    with pytest.raises(UserError, match=r"data\.validation_fraction is 0"):
+        load_faces(f"folder:{tmp_path}", validation_fraction=0)
 
 
 def table(file: Path, *lines: str) -> None:
@@ -184,7 +277,8 @@ def test_metadata_lies_at_the_root_in_a_split_and_in_a_class(tmp_path: Path) -> 
     table(tmp_path / "train" / "happy" / "metadata.csv", "gender,file_name", "man,Bär 1.png")
     faces = load_faces(f"folder:{tmp_path}", purpose="inspection")
     assert faces.skipped == []
-    assert faces.splits["train"].column_names == ["image", "label", "id", "gender", "age", "race", "valence", "subject"]
+    attributes = ["gender", "age", "race", "valence", "subject", "camera"]
+    assert faces.splits["train"].column_names == ["image", "label", "id", *attributes]
     assert faces.splits["test"].column_names == ["image", "label", "id"]
     rows = rows_of(faces)
     found = {
@@ -192,7 +286,8 @@ def test_metadata_lies_at_the_root_in_a_split_and_in_a_class(tmp_path: Path) -> 
         for name, row in rows.items()
     }
     assert {name: known for name, known in found.items() if known} == {
-        "train/happy/000.png": {"gender": "female", "age": "20-39", "valence": 0.5},
+        "train/happy/000.png": {"gender": "female", "age": "20-39", "valence": 0.5, "camera": "A"},
+        "train/happy/001.png": {"camera": "B"},
         "train/sad/000.png": {"race": "asian", "subject": "S1"},
         "train/happy/Bär 1.png": {"gender": "male"},
     }

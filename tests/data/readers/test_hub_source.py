@@ -12,6 +12,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as PILImage
 
+from fer_hf.data.columns import standard_columns
 from fer_hf.data.faces import load_faces
 from fer_hf.data.readers import hub
 from fer_hf.errors import FerError, UserError
@@ -45,11 +46,11 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A local folder in the place of the Hub dataset someone/faces."""
     folder = tmp_path / "repo"
 
-    def from_folder(name: str, config: str | None, revision: str | None) -> datasets.DatasetDict:
+    def from_folder(name: str, config: str | None, revision: str | None) -> datasets.DatasetBuilder:
         assert (name, config, revision) == ("someone/faces", None, None)
-        return datasets.load_dataset(str(folder))
+        return datasets.load_dataset_builder(str(folder))
 
-    monkeypatch.setattr(hub, "load_dataset", from_folder)
+    monkeypatch.setattr(hub, "load_dataset_builder", from_folder)
     monkeypatch.setattr(hub, "_license", lambda name, revision: "cc-by-4.0")
     monkeypatch.chdir(tmp_path)
     return folder
@@ -104,7 +105,7 @@ def test_a_file_name_that_occurs_twice() -> None:
     def ids(*paths: str | None) -> list[str]:
         images = [{"bytes": png(0), "path": path} for path in paths]
         data = Dataset.from_dict({"image": images, "label": ["sad"] * len(paths)}, features)
-        return list(hub.standard_columns(data, "train", "It", [])["id"])
+        return list(standard_columns(data, "train", "It", [])["id"])
 
     assert ids("/home/me/a.png", "b/b.png", r"c\c.png") == ["a.png", "b.png", "c.png"]
     assert ids("a.png", "b.png", "other/a.png", None) == ["train_0", "b.png", "train_2", "train_3"]
@@ -164,7 +165,7 @@ def test_ids_attributes_and_soft_labels_are_kept() -> None:
         "soft_label": [[0.75, 0.25], [0, 1], None, [1, 0]],
     }
     notes: list[str] = []
-    found = hub.standard_columns(Dataset.from_dict(columns, features), "train", "It", notes)
+    found = standard_columns(Dataset.from_dict(columns, features), "train", "It", notes)
     kept = {name: found[name][:] for name in found.column_names if name not in ("image", "label")}
     assert kept == {
         "id": ["d", "c", "b", "a"],
@@ -194,7 +195,7 @@ def test_columns_that_cannot_be_used_are_left_out(column: str, feature: object, 
     images = [{"bytes": png(0), "path": None}] * 2
     notes: list[str] = []
     data = Dataset.from_dict({"image": images, "label": [0, 1], column: values}, features)
-    assert hub.standard_columns(data, "train", "It", notes).column_names == ["image", "label", "id"]
+    assert standard_columns(data, "train", "It", notes).column_names == ["image", "label", "id"]
     assert len(notes) == 1
     assert f"The column {column} of the train split was left out: {reason}" in notes[0]
 
@@ -203,7 +204,7 @@ def test_soft_labels_beside_labels_of_text_have_no_known_order() -> None:
     features = Features(image=Image(), label=Value("string"), soft_label=datasets.Sequence(Value("float32"), length=2))
     columns = {"image": [{"bytes": png(0), "path": None}], "label": ["sad"], "soft_label": [[0, 1]]}
     notes: list[str] = []
-    hub.standard_columns(Dataset.from_dict(columns, features), "train", "It", notes)
+    standard_columns(Dataset.from_dict(columns, features), "train", "It", notes)
     assert "order of its numbers is unknown" in notes[0]
 
 
@@ -216,7 +217,7 @@ def test_ids_that_are_not_unique_and_texts_without_end_are_passed_over() -> None
         "id": ["x"] * 200,
         "file": [*map(str, range(199)), "sad"],
     }
-    found = hub.standard_columns(Dataset.from_dict(columns, features), "test", "It", [])
+    found = standard_columns(Dataset.from_dict(columns, features), "test", "It", [])
     assert found["id"][:3] == ["test_0", "test_1", "test_2"]
     assert found.features["label"].names == ["happy", "sad"]
 
@@ -286,7 +287,7 @@ def test_failures_of_the_hub(
         assert (name, config, revision) == ("a/b", None, "v1")
         raise failure
 
-    monkeypatch.setattr(hub, "load_dataset", fail)
+    monkeypatch.setattr(hub, "load_dataset_builder", fail)
     with pytest.raises(FerError, match=message) as caught:
         load_faces("hub:a/b@v1")
     assert type(caught.value) is kind

@@ -156,6 +156,17 @@ def test_bad_lines_of_the_official_list(tmp_path: Path) -> None:
     assert {split: len(data) for split, data in faces.splits.items()} == {"train": 14, "test": 6}
 
 
+def test_official_list_with_tabs_and_what_it_does_not_name(tmp_path: Path) -> None:
+    root = write_official(tmp_path)
+    (root / LIST).write_text((root / LIST).read_text().replace(" ", "\t").replace("\n", "\r\n"))
+    (root / "compound").mkdir()
+    save(root / "Image" / "aligned" / "train_77777_aligned.jpg", 1)
+    faces = load_faces(f"rafdb:{root}", purpose="inspection")
+    check_known(faces, ".jpg")
+    assert "1 other file(s) or folder(s) were not read: compound." in faces.notes
+    assert "1 image(s) that no list names, such as 'train_77777_aligned.jpg', were left out." in faces.notes
+
+
 @pytest.mark.parametrize("tables", ["beside", "inside", "none"])
 def test_kaggle_images_and_labels(tmp_path: Path, tables: str) -> None:
     root = tmp_path / "RAF DB [é]"
