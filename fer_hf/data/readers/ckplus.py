@@ -6,7 +6,8 @@
 - CK+48: the same 981 frames, cut to the face, 48x48, in class folders, named like `S010_004_00000017.png`
 - csv: `ckextended.csv`, as on Kaggle, 920 images of 48x48, `emotion,pixels,Usage`, with splits of its own
 
-The first two have no splits, but tell the person (`subject`), so that the splits made of them share nobody.
+The first two have no splits, unless class folders hold folders of splits, but tell the person (`subject`), so that the
+splits made of them share nobody.
 """
 
 import re
@@ -51,7 +52,8 @@ def layout(path: Path) -> str | None:
     if _find(path, IMAGES) and _find(path, EMOTIONS):
         return "official"
     tops = [top for top in path.glob("*/") if emotion_of(top.name)]
-    return "ck48" if any(FRAME.fullmatch(file.name) for top in tops for file in top.glob("S*")) else None
+    files = (file for top in tops for pattern in ("S*", "*/S*") for file in top.glob(pattern))
+    return "ck48" if any(FRAME.fullmatch(file.name) for file in files) else None
 
 
 def read(path: Path) -> Raw:

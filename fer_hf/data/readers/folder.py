@@ -155,7 +155,7 @@ def _splits_inside(root: Path, splits: dict[str | None, list[ImageFile]]) -> str
             f"{len(outside)} image(s) lie in none, such as {outside[0].id!r}. Move them, or rename these folders. "
             f"Split names: {SPLIT_HELP}."
         )
-    return f"The folders inside of class folders were taken for the splits {', '.join(named)}, as their names say."
+    return f"Folders further inside were taken for the splits {', '.join(named)}, as their names say."
 
 
 def _nothing(root: Path, notes: list[str], loose: list[str], bad: dict[str, str]) -> str:

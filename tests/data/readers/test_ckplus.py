@@ -165,6 +165,16 @@ def test_ck48(tmp_path: Path) -> None:
     assert str(root) not in repr(as_folder.describe())
 
 
+def test_ck48_keeps_the_splits_inside_of_its_class_folders(tmp_path: Path) -> None:
+    for name in ("happy", "sadness"):
+        for person in range(1, 10):
+            picture(tmp_path / name / ("test" if person > 7 else "train") / f"S{person:03}_001_00000009.png", 5)
+    faces = load_faces(f"ckplus:{tmp_path}", ["happy", "sad"], validation_fraction=0.2)
+    assert set(faces.splits["test"]["subject"]) == {"S008", "S009"}
+    assert len({*faces.splits["train"]["subject"], *faces.splits["validation"]["subject"]}) == 7
+    assert sum("No person stands in two" in note for note in faces.notes) == 1
+
+
 def test_ck48_without_the_person_is_bad(tmp_path: Path) -> None:
     root = write_ck48(tmp_path)
     picture(root / "happy" / "augmented 1.png", 5)
