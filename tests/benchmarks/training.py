@@ -76,7 +76,8 @@ def main() -> None:
 
 def take_turns(asked: argparse.Namespace) -> dict[str, list[float]]:
     """Seconds of each step of each way. Every way is a process of its own, and one of them works at a time."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")  # of which each is a fork that has imported all, and no GPU yet
+    context.set_forkserver_preload([__spec__.name])
     pipes, processes = {}, []
     jobs = {name: (name, recipe_of(asked)) for name in WAYS}
     jobs |= {f"ours, {change}": ("ours", recipe_of(asked, change)) for change in asked.vary}
