@@ -42,7 +42,7 @@ def print_results(run: Any, evaluations: Iterable[Any] | None = None) -> None:
             *(f"{e.top_k[k]:.1%}" if k in e.top_k else "–" for k in ks),
             f"{e.expected_calibration_error:.1%}",
         )
-    output.print("\n".join(sorted({f"{e.dataset} {e.split}: {e.images:,} images" for e in evaluations})))
+    output.print("\n".join(sorted({f"{e.dataset} {e.split}: {e.images:,} images{e.of_all}" for e in evaluations})))
     output.print(table)
     print_places({"metrics": run.metrics_file, "model": run.model, "card": run.card})
 

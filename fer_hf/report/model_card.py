@@ -85,7 +85,7 @@ def results_table(ordered: Sequence[Evaluation]) -> Markdown:
     rows = [
         [
             f"{e.dataset} {e.split}" + (f" ({e.content[:8]})" if e.content and not e.own and e.dataset in own else ""),
-            f"{e.images:,}",
+            f"{e.images:,}{e.of_all}",
             facts.FORMATS.get(e.format, e.format) + ("" if e.tta == PLAIN else f" + {TTA.get(e.tta, e.tta)}"),
             *(
                 Markdown(percent(value, interval).replace(", ", ",\N{NO-BREAK SPACE}"))

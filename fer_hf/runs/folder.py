@@ -144,6 +144,9 @@ class Run:
         for evaluation in self.metrics.own_evaluations(split):
             if (evaluation.format, evaluation.tta) == (format, tta):
                 return evaluation
+        splits = self.metrics.data.splits if self.metrics.data else {}
+        if splits and split not in splits:
+            raise UserError(f"{self.path} has no {split} split: its data have {', '.join(splits)}.")
         command = self.evaluate_command(Evaluation("", split, format, tta, own=True))
         raise UserError(f"{self.path} has no figures on its {split} split: {command}")
 

@@ -80,6 +80,11 @@ class Evaluation:
     top_k_accuracy: Mapping[int, float] | None = None
 
     @property
+    def of_all(self) -> str:
+        """Out of how many the images were drawn, as words to follow their number; empty when all were taken."""
+        return f" of {self.images_of:,}" if self.images_of else ""
+
+    @property
     def top_k(self) -> dict[int, float]:
         """Every top-k accuracy there is, by k."""
         return dict(sorted({2: self.top_2_accuracy, **(self.top_k_accuracy or {})}.items()))

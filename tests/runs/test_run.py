@@ -113,6 +113,14 @@ def test_figures_of_an_older_version_on_the_runs_own_data_are_not_replaced_eithe
     assert run.evaluation("test").accuracy == 0.7
 
 
+def test_a_split_that_the_data_lack_cannot_be_evaluated(run):
+    run.update(data=Data(splits={"train": Split(6), "validation": Split(2)}))
+    with pytest.raises(UserError, match="has no test split: its data have train, validation"):
+        run.evaluation("test")
+    with pytest.raises(UserError, match=r"no figures on its validation split: fer-hf evaluate .* --split validation"):
+        run.evaluation("validation")
+
+
 @pytest.mark.parametrize(
     ("first", "second", "name"),
     [
