@@ -162,9 +162,9 @@ def _save_random(kind: str, folder: Path) -> None:
             model = (kinds[-1] if isinstance(kinds, tuple) else kinds)(config)
             model.save_pretrained(folder)
             break
-        except Exception:
+        except Exception as error:
             if not settings:
-                raise
+                raise ImportError(f"no random model: {_line(error)}") from error
     known = IMAGE_PROCESSOR_MAPPING.get(type(config), None) or (transformers.ViTImageProcessor,)
     processors = known.values() if isinstance(known, dict) else known
     processor = next(p for p in reversed([*processors]) if p)()
