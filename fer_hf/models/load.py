@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -336,7 +337,7 @@ def check_loads_again(loaded: Loaded, folder: Path) -> None:
     except (OSError, SafetensorError) as error:
         raise FerError(f"A model could not be written to {folder.parent} and read: {error}") from error
     except Exception as error:  # of timm and transformers, each in a class of its own
-        reason = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if reason:
@@ -373,6 +374,8 @@ def save_model(model: PreTrainedModel, processor: Any, folder: Path) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     labels = labels_of(model.config)
     config |= {"id2label": {str(i): label for i, label in enumerate(labels)}, "label2id": model.config.label2id}
+    if "num_labels" in signature(type(model.config).__init__).parameters:  # PVT would have 1000 otherwise
+        config["num_labels"] = len(labels)
     write_text(path, json.dumps(config, indent=2) + "\n")
     for weights in folder.glob("*.safetensors"):
         shutil.copymode(path, weights)  # safetensors lets nobody but the owner read them

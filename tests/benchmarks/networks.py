@@ -108,6 +108,8 @@ def _examined(name: str, splits: Any, folder: Path) -> tuple[Any, ...]:
         return ()
     except UserError as error:
         return "refused", _line(error), "", ""
+    except ImportError as error:
+        return "not tried", _line(error), "", ""
     except Exception as error:
         if "allocate memory" in str(error):
             return ()
@@ -156,12 +158,13 @@ def _save_random(kind: str, folder: Path) -> None:
     for settings in (small, {}):
         try:
             config = transformers.AutoConfig.for_model(kind, **settings)
-            model = transformers.AutoModelForImageClassification.from_config(config)
+            kinds = MAPPING[type(config)]  # of several, such as DeiT's, the one with a teacher comes last
+            model = (kinds[-1] if isinstance(kinds, tuple) else kinds)(config)
             model.save_pretrained(folder)
             break
-        except Exception:
+        except Exception as error:
             if not settings:
-                raise
+                raise ImportError(f"no random model: {_line(error)}") from error
     known = IMAGE_PROCESSOR_MAPPING.get(type(config), None) or (transformers.ViTImageProcessor,)
     processors = known.values() if isinstance(known, dict) else known
     processor = next(p for p in reversed([*processors]) if p)()
