@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
+from fer_hf.files import written_whole
 from fer_hf.runs.records import Epoch, Evaluation, Training
 
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
@@ -229,5 +230,5 @@ def write_figures(
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, equal bytes for an equal figure."""
-    with matplotlib.rc_context(STYLE):  # ticks are made while drawing
-        figure.savefig(path, dpi=150, metadata={"Software": None})
+    with written_whole(path) as aside, matplotlib.rc_context(STYLE):  # ticks are made while drawing
+        figure.savefig(aside, dpi=150, metadata={"Software": None})
