@@ -4,9 +4,11 @@ import codecs
 import csv
 import io
 import os
+import shutil
 import unicodedata
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -45,15 +47,33 @@ def _close(held: "weakref.ref[FileLock]", descriptor: int) -> None:
         lock._context.lock_file_fd = None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file aside, flush it to disk and rename it into place: a reader never sees half of it."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Inside, a file or folder is written aside; at the end it is flushed to disk and renamed: nobody sees half of it.
+
+    Yields:
+        Where to write: beside `path`, with its ending.
+
+    Raises:
+        OSError: it cannot be written; whoever raised it, the error names `path`.
+    """
+    aside = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        with open(aside, "w", encoding="utf-8") as file:
-            file.write(text)
+        yield aside
         move_into_place(aside, path)
+    except OSError as error:  # those of a full disk name no file, those of libraries perhaps the one aside
+        error.filename = str(error.filename or path).replace(str(aside), str(path))
+        raise
     finally:
-        aside.unlink(missing_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        with suppress(OSError):  # there is none left, or nothing may be changed there
+            aside.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all, see `written_whole`."""
+    with written_whole(path) as aside:
+        aside.write_text(text, encoding="utf-8")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -39,11 +39,7 @@ def copy(recipe: Name, target: Annotated[Path, typer.Argument(help="Where to; it
 
     Example: [bold]fer-hf recipe copy fer2013/cpu_from_scratch my_recipe.yaml[/bold]
     """
-    from fer_hf.errors import UserError
-    from fer_hf.recipe.load import find_recipe
+    from fer_hf.recipe.load import copy_recipe
 
-    source = find_recipe(recipe)
-    if target.exists():
-        raise UserError(f"{str(target)!r} exists already: choose another name.")
-    target.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    copy_recipe(recipe, target)
     typer.echo(f"copied to {target}")

@@ -25,7 +25,7 @@ from fer_hf.data.decode import decode
 from fer_hf.data.readers.folder import walk
 from fer_hf.emotions import LabelError, canonical
 from fer_hf.errors import UserError
-from fer_hf.files import file_below, new_folder, read_csv, write_csv
+from fer_hf.files import file_below, new_folder, read_csv, write_csv, written_whole
 
 BLANK = Image.new("RGB", (1, 1), "white")
 SIZE = 128  # pixels of a face that is kept
@@ -144,7 +144,8 @@ def _cut(
         name = f"{about['emotion']}/{about['id']}_r{cell.row + 1}_c{cell.column + 1}.png"
         path = output / ("rejected" if reasons else "faces") / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        face.save(path)
+        with written_whole(path) as aside:
+            face.save(aside)
         caption = f"r{cell.row + 1} c{cell.column + 1}\n{reasons[0].split(':')[0] if reasons else 'kept'}"
         shown[cell.row * columns + cell.column] = face, caption, "bad" if reasons else "good"
         rows.append(
@@ -156,5 +157,6 @@ def _cut(
     places = [shown.get(place, (BLANK, "", None)) for place in range(max(shown) + 1)]
     faces, captions, marks = zip(*places, strict=True)
     sheet = contact_sheet(faces, captions, columns, title=about["id"], marks=marks)
-    sheet.save(output / "contact_sheets" / f"{about['id']}.png")
+    with written_whole(output / "contact_sheets" / f"{about['id']}.png") as aside:
+        sheet.save(aside)
     return rows

@@ -7,7 +7,6 @@ Each crop is one warp of the photograph: turned until the eyes are level, square
 import math
 import os
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -21,7 +20,7 @@ from fer_hf.console import track
 from fer_hf.data.decode import decode
 from fer_hf.data.readers.folder import EXTENSIONS, walk
 from fer_hf.errors import UserError
-from fer_hf.files import new_folder, write_csv
+from fer_hf.files import new_folder, write_csv, written_whole
 
 SCORES = ("confidence", "sharpness", "face_size", "yaw", "roll", "brightness", "contrast")
 COLUMNS = ("file_name", "photograph", "face", "x", "y", "width", "height", "detector", *SCORES)
@@ -206,7 +205,8 @@ def _save(crop: np.ndarray, folder: Path, photograph: str, number: int) -> Path:
     stem = stem.encode()[:200].decode(errors="ignore")  # file systems allow 255 bytes
     for n in count(number):
         path = folder / f"{stem}{f'_{n}' if n > 1 else ''}{extension}"
-        with suppress(FileExistsError), open(path, "xb") as file:
-            Image.fromarray(crop).save(file, format, quality=95)
+        if not path.exists():
+            with written_whole(path) as aside:
+                Image.fromarray(crop).save(aside, format, quality=95)
             return path
     raise AssertionError("not reached")

@@ -19,7 +19,7 @@ from PIL import UnidentifiedImageError
 
 from fer_hf.console import track
 from fer_hf.errors import FerError, UserError
-from fer_hf.files import move_into_place, write_text
+from fer_hf.files import write_text, written_whole
 
 WAITS = (2.0, 8.0, 30.0)  # seconds before each new try, when a provider is busy
 NO_ACCESS = {
@@ -91,9 +91,8 @@ def generate(
             refused += 1
             continue
         file = _file(output, record)
-        aside = file.with_suffix(".part")
-        image.save(aside, format="PNG")
-        move_into_place(aside, file)
+        with written_whole(file) as aside:
+            image.save(aside, format="PNG")
         about = {
             "file": f"images/{file.name}",
             "model": model,

@@ -7,7 +7,6 @@ are kept as they are, and of its path only the file name. The columns are those 
 import math
 import os
 import re
-import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from fer_hf.data.columns import RESERVED, same_columns
 from fer_hf.data.decode import BATCH, undecoded
 from fer_hf.data.faces import Faces
 from fer_hf.errors import FerError
-from fer_hf.files import move_into_place, new_folder, write_text
+from fer_hf.files import new_folder, write_text, written_whole
 
 SHARD_BYTES = 500_000_000
 """Bytes of images in a file, about."""
@@ -46,16 +45,12 @@ def save(faces: Faces, folder: Path, card: str) -> list[Path]:
     """
     folder = folder.resolve()
     new_folder(folder)
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
+    with written_whole(folder) as aside:
         (aside / "data").mkdir(parents=True)
         # `datasets` wants the same columns in each split.
         for split, data in zip(faces.splits, same_columns(list(faces.splits.values())), strict=True):
             _write_shards(data, str(split), aside / "data")
         write_text(aside / "README.md", card)
-        move_into_place(aside, folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return [folder / "README.md", *sorted(folder.glob("data/*.parquet"))]
 
 
@@ -89,7 +84,8 @@ def _write_shards(data: Dataset, split: str, folder: Path) -> None:
     for number in track(range(count), f"saving {split} images"):
         shard = data.shard(count, number, contiguous=True).with_format("arrow")
         shard = shard.map(_embed, batched=True, batch_size=ROW_GROUP, features=data.features, keep_in_memory=True)
-        shard.to_parquet(folder / f"{split}-{number:05}-of-{count:05}.parquet", batch_size=ROW_GROUP)
+        with open(folder / f"{split}-{number:05}-of-{count:05}.parquet", "wb") as file:
+            shard.to_parquet(file, batch_size=ROW_GROUP)
 
 
 def _embed(table: pa.Table) -> pa.Table:

@@ -24,6 +24,8 @@ def read_parquet(path: Path, notes: list[str]) -> dict[str, Dataset]:
 
     What is left out is said in `notes`.
     """
+    if "::" in str(path.resolve()):
+        raise UserError(f"{str(path)!r} has '::' in its path, at which `datasets` would cut it: rename the folder.")
     files, read = dict[str, list[str]](), dict[Path, set[str]]()
     for file in parquet_files(path):
         split = split_name(file.stem.split("-")[0])

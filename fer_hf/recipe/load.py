@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from fer_hf.errors import UserError
+from fer_hf.files import write_text
 from fer_hf.recipe.checks import RETIRED, contradictions, passed_through_problems
 from fer_hf.recipe.schema import Recipe
 
@@ -61,6 +62,14 @@ def find_recipe(name: str | Path) -> Path:
     near = get_close_matches(wanted, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise UserError(f"There is no recipe {str(name)!r}.{hint} Shipped recipes: {', '.join(known)}.")
+
+
+def copy_recipe(name: str | Path, target: Path) -> None:
+    """Copy a recipe's file as it is. Raises `UserError` when there is no such recipe, or `target` exists."""
+    source = find_recipe(name)
+    if target.exists():
+        raise UserError(f"{str(target)!r} exists already: choose another name.")
+    write_text(target, source.read_text(encoding="utf-8"))
 
 
 def load_recipe(name: str | Path, overrides: str | list[str] | None = None) -> Recipe:

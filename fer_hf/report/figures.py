@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
+from fer_hf.files import written_whole
 from fer_hf.report.facts import stage_name
 from fer_hf.report.markdown import counted
 from fer_hf.runs.records import Epoch, Evaluation, Training
@@ -271,5 +272,5 @@ def write_figures(
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, equal bytes for an equal figure."""
-    with matplotlib.rc_context(STYLE):  # ticks are made while drawing
-        figure.savefig(path, dpi=150, metadata={"Software": None})
+    with written_whole(path) as aside, matplotlib.rc_context(STYLE):  # ticks are made while drawing
+        figure.savefig(aside, dpi=150, metadata={"Software": None})

@@ -14,6 +14,7 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from scipy.special import softmax
 
 from fer_hf.errors import UserError
+from fer_hf.files import written_whole
 from fer_hf.metrics import Array, ExpressionMetric
 
 PERSONAL = ("gender", "age", "race")
@@ -58,9 +59,8 @@ def write_predictions(path: Path, dataset: Dataset, logits: Array) -> None:
     columns = dataset.select_columns(list(others)).to_dict() | {"logits": logits.tolist()}
     features = Features(others | {"label": label, "logits": List(Value("float32"), length=len(label.names))})
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}")
-    Dataset.from_dict(columns, features=features).to_parquet(aside)
-    aside.replace(path)
+    with written_whole(path) as aside, open(aside, "wb") as file:  # fsspec would take a path for a pattern or a chain
+        Dataset.from_dict(columns, features=features).to_parquet(file)
 
 
 def read_predictions(path: Path) -> Predictions:
