@@ -1,18 +1,10 @@
-"""Evaluation of several files, and on several processes."""
+"""Evaluation; that of several processes is tested in `tests/training/test_two_processes.py`."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-import numpy as np
-import pytest
 from face_folder import write_faces
 
 from fer_hf.data import Faces, load_faces
 from fer_hf.models.classifier import load_classifier
 from fer_hf.runs.folder import Run
-from fer_hf.runs.predictions import read_predictions
 from fer_hf.workflows.evaluate import EvaluationOptions, evaluate_on
 
 
@@ -29,31 +21,6 @@ def test_a_split_is_hashed_and_gathered_once_for_all_that_is_evaluated_on_it(tin
     assert sorted(asked) == ["content", "pixels"]
     assert [e.tta for e in found] == ["none", "flip", "none", "flip"]
     assert found[0] == found[2] != found[1]
-
-
-def test_two_processes_evaluate_as_one(tiny_model, tmp_path):
-    """`accelerate launch` on two CPU processes: 35 images do not divide evenly, and none is lost or counted twice."""
-    write_faces(tmp_path / "faces", train=1, validation=1, test=5)
-    command = ["-m", "fer_hf", "evaluate", tiny_model, "--data", f"folder:{tmp_path / 'faces'}", "--batch-size", "4"]
-    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
-    done = subprocess.run(
-        [sys.executable, *launch, *map(str, command), "--output", "two"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    predictions = read_predictions(next((tmp_path / "two" / "predictions").iterdir()))
-    faces = load_faces(f"folder:{tmp_path / 'faces'}").splits["test"]
-    assert predictions.ids == faces["id"][:]
-    assert predictions.logits == pytest.approx(load_classifier(tiny_model).predict(faces), abs=1e-4)
-    evaluation = Run(tmp_path / "two").metrics.evaluations["faces-test"]
-    assert (evaluation.processes, evaluation.images) == (2, 35)
-    predicted, labels = predictions.logits.argmax(axis=1), predictions.labels
-    assert evaluation.accuracy == pytest.approx(np.mean(predicted == labels))
-    assert np.sum(evaluation.confusion_matrix) == 35
 
 
 def test_a_limited_test_set_says_how_many_of_how_many(tiny_model, tmp_path):
