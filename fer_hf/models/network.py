@@ -119,6 +119,15 @@ def set_memory_format(model: nn.Module, memory_format: torch.memory_format) -> N
             tensor.data = tensor.data.to(memory_format=memory_format)
 
 
+def crashes_channels_last(model: nn.Module) -> bool:
+    """Whether a backward pass in channels-last would end the process on a CPU, as RepVGG's and MobileOne's do.
+
+    Seen with torch 2.14: convolutions of one pixel, with a stride and fewer than 16 channels.
+    """
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    return any(c.kernel_size == (1, 1) and c.stride != (1, 1) and c.in_channels < 16 for c in convolutions)
+
+
 def without_prefix(name: str) -> str:
     """The name of a parameter in the network itself: `blocks.6.0.bn1.weight` of `timm_model.blocks.6.0.bn1.weight`.
 

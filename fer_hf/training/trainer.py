@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from fer_hf.errors import FerError, UserError
 from fer_hf.images.transforms import EvalTransform, TrainTransform
-from fer_hf.models.network import network, set_memory_format
+from fer_hf.models.network import crashes_channels_last, network, set_memory_format
 from fer_hf.recipe.schema import Train
 from fer_hf.training.arguments import ONE_CYCLE
 from fer_hf.training.averaging import WeightAverage
@@ -84,7 +84,10 @@ class FerTrainer(SavingTrainer):
         super().__init__(parts.best_model, parts.processor, model=model, args=args, **settings)
         self.model: PreTrainedModel
         self.parts, self.frozen = parts, frozen_batch_norms(self.model)
-        self.memory_format = torch.channels_last if parts.settings.channels_last else torch.contiguous_format
+        channels_last = parts.settings.channels_last
+        if self.args.device.type == "cpu" and crashes_channels_last(self.model):
+            channels_last = False
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         set_memory_format(self.model, self.memory_format)
         if parts.settings.ema_decay:
             self.average = WeightAverage(self.model, parts.settings.ema_decay)

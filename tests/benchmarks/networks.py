@@ -12,6 +12,7 @@ import argparse
 import csv
 import os
 import resource
+import signal
 import tempfile
 import time
 import traceback
@@ -94,8 +95,10 @@ def _apart(name: str, splits: Any, seconds: int, gigabytes: float) -> list[Any]:
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         found = pipe.read().decode(errors="replace").split("\t")
-    os.waitpid(child, 0)
-    if len(found) < 4:
+    _, status = os.waitpid(child, 0)
+    if len(found) < 4 and os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGSEGV, signal.SIGABRT):
+        found = ["failed", f"the process died of {signal.Signals(os.WTERMSIG(status)).name}", "", ""]
+    elif len(found) < 4:
         found = ["too large", f"more than {seconds} s or {gigabytes} GB", "", ""]
     return [name, *found, f"{time.monotonic() - began:.0f}"]
 

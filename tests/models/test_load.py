@@ -335,7 +335,7 @@ def test_a_fresh_network_is_loaded_again_and_nothing_is_left_of_it(tmp_path):
 
 def test_a_config_with_a_number_of_labels_of_its_own_gets_ours(tmp_path):
     """PVT's has 1,000, whatever the names of the labels are."""
-    small = {"hidden_sizes": [8, 8], "depths": [1, 1], "num_attention_heads": [1, 1], "num_encoder_blocks": 2}
+    small = {"hidden_sizes": [8] * 4, "depths": [1] * 4, "num_attention_heads": [1] * 4}
     PvtForImageClassification(PvtConfig(**small, image_size=32)).save_pretrained(tmp_path / "own")
     ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "own")
     check_loads_again(load_model(tmp_path / "own", FER7), tmp_path / "check")

@@ -19,6 +19,7 @@ from fer_hf.emotions import LABEL_SETS
 from fer_hf.errors import UserError
 from fer_hf.models.load import load_model
 from fer_hf.models.network import (
+    crashes_channels_last,
     feature_map,
     head_names,
     heads,
@@ -117,6 +118,14 @@ def test_only_weights_of_images_become_channels_last():
     assert model[0].weight.is_contiguous()
     set_memory_format(model, torch.contiguous_format)
     assert model[1].weight.is_contiguous()
+
+
+@pytest.mark.parametrize(
+    ("name", "crashes"), [("mobileone_s0", True), ("test_resnet", False), ("test_efficientnet", False)]
+)
+def test_networks_whose_backward_pass_would_end_the_process(name, crashes):
+    with torch.device("meta"):
+        assert crashes_channels_last(timm.create_model(name)) is crashes
 
 
 def test_what_timm_exempts_from_decay():
