@@ -16,6 +16,7 @@ from typing import Any
 import timm
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -121,7 +122,7 @@ def load_model(name: str | Path | Run, labels: Sequence[str] | None = None, **op
             raise
         keys = " or model.".join(settings.dropout)
         raise UserError(f"{source.name!r} does not take model.{keys}: {error}.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise
         near = get_close_matches(source.name.removeprefix("timm/").split(".")[0], timm.list_models(), n=3)
