@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import errno
 import io
 import os
 import shutil
@@ -64,10 +65,19 @@ def written_whole(path: Path) -> Iterator[Path]:
     except OSError as error:  # those of a full disk name no file, those of libraries perhaps the one aside
         error.filename = str(error.filename or path).replace(str(aside), str(path))
         raise
+    except Exception as error:
+        if disk_is_full(path.parent):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         with suppress(OSError):  # there is none left, or nothing may be changed there
             aside.unlink()
+
+
+def disk_is_full(folder: Path) -> bool:
+    """Whether a failure to write was the disk's: torch, safetensors and ONNX Runtime say other things then."""
+    return folder.is_dir() and shutil.disk_usage(folder).free < 2**16
 
 
 def write_text(path: Path, text: str) -> None:

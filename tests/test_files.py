@@ -80,6 +80,19 @@ def test_what_was_there_stays_until_all_is_written(tmp_path: Path) -> None:
     assert raised.value.filename == str(tmp_path / "nowhere" / "a.txt")
 
 
+def test_what_libraries_say_of_a_full_disk_is_put_right(tmp_path: Path, monkeypatch) -> None:
+    def cut_short() -> None:
+        with written_whole(tmp_path / "a.onnx"):
+            raise RuntimeError("unexpected pos 842688 vs 842580")
+
+    with pytest.raises(RuntimeError, match="unexpected pos"):
+        cut_short()
+    monkeypatch.setattr(files, "disk_is_full", lambda folder: folder == tmp_path)
+    with pytest.raises(OSError, match="No space left") as raised:
+        cut_short()
+    assert raised.value.filename == str(tmp_path / "a.onnx")
+
+
 def test_predictions_and_datasets_come_back_from_a_folder_of_any_name(tmp_path: Path, faces) -> None:
     folder = tmp_path / NASTY
     predictions(folder / "::" / "a.parquet")

@@ -29,7 +29,7 @@ from fer_hf.console import quiet_libraries, show_log
 
 INTERRUPTED = 130
 RESUME = "Stopped. A training goes on with the same command and --resume, a study with the same command."
-NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}
+NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT}
 app = typer.Typer(
     name="fer-hf",
     help="Fine-tune, evaluate, compress and publish facial-expression models with the Hugging Face stack.",
@@ -100,7 +100,7 @@ def _explain(error: Exception) -> tuple[int, str]:
         return error.exit_code, str(error)
     if isinstance(error, LabelError):
         return 2, str(error)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return 1, f"The disk is full{_where(error)}. Free some space, then go on (a training: with --resume)."
     if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
         return 2, f"{error.strerror}{_where(error)}. Choose another place, make the folder, or mend the permissions."

@@ -4,14 +4,13 @@ The file lies in the model folder's `onnx/`, and shares its `config.json`; trans
 and width are fixed, the batch is free: with a fixed size, padding is folded into constants.
 """
 
-import shutil
-import tempfile
 from pathlib import Path
 
 import torch
 from datasets import Dataset
 
 from fer_hf.errors import FerError
+from fer_hf.files import written_whole
 from fer_hf.images.batches import FaceDataset
 from fer_hf.images.spec import ImageSpec
 from fer_hf.images.transforms import EvalTransform
@@ -46,15 +45,13 @@ def export_onnx(classifier: Classifier, folder: Path, check: torch.Tensor) -> Ex
     settings = ViTOnnxConfig(classifier.model.config, task="image-classification")
     height, width = check.shape[-2:]
     target = folder / "onnx" / ONNX_FILES["onnx"]
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as aside:
-        file = Path(aside) / target.name
+    target.parent.mkdir(exist_ok=True)
+    with written_whole(target) as file:
         export(classifier.model, settings, file, input_shapes={"batch_size": 2, "height": height, "width": width})
         network = onnx.load(file)
         shape = network.graph.input[0].type.tensor_type.shape.dim
         shape[2].dim_value, shape[3].dim_value = height, width
         onnx.save(network, file)
-        target.parent.mkdir(exist_ok=True)
-        shutil.move(file, target)
     with torch.inference_mode():
         expected = classifier.model.eval()(pixel_values=check).logits
     logits = load_classifier(folder, "onnx").model(pixel_values=check).logits

@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from fer_hf.console import track
 from fer_hf.deploy.onnx import megabytes, pixel_values
+from fer_hf.files import written_whole
 from fer_hf.images.spec import ImageSpec
 from fer_hf.machine import has_vnni
 from fer_hf.models.classifier import require_optimum
@@ -45,7 +46,7 @@ def quantise(folder: Path, calibration: Dataset, spec: ImageSpec, method: Method
         settings.operators_to_quantize = ["Conv", "Gemm", "MatMul"]
         settings.nodes_to_exclude = attention
     calibrator = getattr(AutoCalibrationConfig, "percentiles" if method == "percentile" else method)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as aside:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as aside, written_whole(target) as whole:
         shutil.copy(folder / "config.json", aside)
         quant_pre_process(str(source), f"{aside}/{source.name}", skip_symbolic_shape=True)
         quantizer = ORTQuantizer.from_pretrained(aside, file_name=source.name)
@@ -56,7 +57,7 @@ def quantise(folder: Path, calibration: Dataset, spec: ImageSpec, method: Method
             file, operators = f"{aside}/augmented_model.onnx", settings.operators_to_quantize
             quantizer.partial_fit(part, calibrator(part), file, operators, BATCH_SIZE)
         quantizer.quantize(settings, aside, "int8", quantizer.compute_ranges())
-        shutil.move(Path(aside) / target.name, target)
+        shutil.move(Path(aside) / target.name, whole)
     images = len(calibration)
     return ExportedFile(f"onnx/{target.name}", megabytes(target), calibration=method, calibration_images=images)
 

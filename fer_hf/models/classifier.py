@@ -75,11 +75,11 @@ def _load_onnx(source: Source, format: str) -> "Classifier":
         if not Path(path).is_file():
             raise FileNotFoundError("there is no such file.")
         processor = load_processor(source, config)
-    except (OSError, ValueError) as error:
+        session = InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's have no common class but this one
         remedy = f"A run gets it by `fer-hf export RUN{' --int8' if format == 'int8' else ''}`."
         raise UserError(f"{file} of {source.name!r} could not be loaded: {error} {remedy}") from error
     # Not by `from_pretrained`, which reads the config of a timm model by another class, and warns of it.
-    session = InferenceSession(path, providers=["CPUExecutionProvider"])
     model = ORTModelForImageClassification(config=config, session=session)
     return Classifier(model, processor, emotions_of(source, config), format, source.name)
 

@@ -130,7 +130,7 @@ def load_model(name: str | Path | Run, labels: Sequence[str] | None = None, **op
         raise UserError(
             f"transformers {transformers.__version__} cannot load {source.name!r}: {reason} {OTHERS}"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise
         near = get_close_matches(source.name.removeprefix("timm/").split(".")[0], timm.list_models(), n=3)

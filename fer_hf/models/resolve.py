@@ -1,5 +1,6 @@
 """What the name of a model means: a run, a folder with a model, an architecture of timm, or a model on the Hub."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,9 @@ def resolve(source: str | Path | Run) -> Source:
     folder = run.model if (run.model / "config.json").is_file() else run.path
     if run.exists():
         folder = run.finished_model()
-    if run.path.is_file():
-        raise UserError(f"{str(run.path)!r} is a file: a run folder, a model folder, timm/NAME or a Hub id is wanted.")
+    if run.path.is_file() or "://" in (given := os.fspath(source)):
+        what = f"{str(run.path)!r} is a file" if run.path.is_file() else f"{given!r} is an address"
+        raise UserError(f"{what}: a run folder, a model folder, timm/NAME or a Hub id is wanted.")
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UserError(f"{str(folder)!r} holds no model: there is no config.json in it, nor in its model/ folder.")

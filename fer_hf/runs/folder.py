@@ -112,7 +112,10 @@ class Run:
         return read_record(Metrics, self._content())
 
     def _content(self) -> dict[str, Any]:
-        return json.loads(self.metrics_file.read_text(encoding="utf-8")) if self.metrics_file.is_file() else {}
+        try:
+            return json.loads(self.metrics_file.read_text(encoding="utf-8")) if self.metrics_file.is_file() else {}
+        except ValueError as error:
+            raise UserError(f"{self.metrics_file} is damaged: {error}. Put a copy back, or train again.") from error
 
     def update(self, **sections: Any) -> None:
         """Write sections of metrics.json, whole or not at all.

@@ -19,7 +19,7 @@ from accelerate.utils import recursively_apply
 from torch import nn
 
 from fer_hf.errors import FerError, TerminatedError
-from fer_hf.files import move_into_place
+from fer_hf.files import disk_is_full, move_into_place
 from fer_hf.models.load import save_model
 from fer_hf.training.averaging import FILE as AVERAGE
 from fer_hf.training.averaging import WeightAverage
@@ -149,7 +149,8 @@ class SavingTrainer(HookedTrainer):
         try:
             yield
         except Exception as error:
+            reason = "the disk is full" if disk_is_full(self._staging.parent) else error
             raise FerError(
-                f"{what} could not be written to {self.args.output_dir}: {error}. Earlier checkpoints are untouched: "
+                f"{what} could not be written to {self.args.output_dir}: {reason}. Earlier checkpoints are untouched: "
                 "free some space or mend the permissions, then run the same command with --resume."
             ) from error

@@ -227,6 +227,13 @@ def test_mistakes(tmp_path):
     )
     with pytest.raises(UserError, match="would be random"):
         load_model(str(folder), FER7)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:2000])
+    with pytest.raises(UserError, match=r"broken' could not be loaded: .*header"):
+        load_model(str(folder), FER7)
+    weights.unlink()
+    with pytest.raises(UserError, match=r"broken' could not be loaded: .*no file named"):
+        load_model(str(folder), FER7)
 
 
 LOAD = """

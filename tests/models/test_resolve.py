@@ -15,6 +15,8 @@ def test_names_of_timm_and_of_the_hub():
         resolve("resnet18.none")
     assert resolve("someone/faces") == Source("someone/faces")
     assert resolve("someone/faces").location == "someone/faces"
+    with pytest.raises(UserError, match=r"^'https://hf\.co/someone/faces' is an address: .* or a Hub id"):
+        resolve("https://hf.co/someone/faces")
 
 
 def test_folders_go_first(tmp_path, monkeypatch):
@@ -25,6 +27,8 @@ def test_folders_go_first(tmp_path, monkeypatch):
     (tmp_path / "resnet18" / "config.json").touch()
     assert resolve("resnet18").location == "resnet18"
     assert resolve("resnet18").timm_name is None
+    with pytest.raises(UserError, match=r"config\.json' is a file: a run folder, a model folder, .* is wanted"):
+        resolve("resnet18/config.json")
     model = tmp_path / "fold" / "model"
     model.mkdir(parents=True)
     (model / "config.json").touch()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fer_hf.errors import UserError
 from fer_hf.runs.folder import Run
 from fer_hf.runs.records import Evaluation, ExportedFile, Metrics, Training, plain, read_record
 
@@ -61,6 +62,12 @@ def test_fields_that_say_nothing_are_not_written():
 def test_the_plain_evaluation_is_that_of_pytorch_without_augmentation(changed, plain_one, files):
     evaluation = replace(Evaluation("toy", "test"), **changed)
     assert (evaluation.plain, evaluation.files) == (plain_one, files)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    Run(tmp_path).metrics_file.write_bytes(WRITTEN.read_bytes()[:300])
+    with pytest.raises(UserError, match=r"metrics\.json is damaged: .*line"):
+        _ = Run(tmp_path).metrics
 
 
 def test_a_value_of_a_wrong_type_is_refused():
