@@ -49,12 +49,13 @@ def compare_runs(
     for line in [*unfinished, *repeated]:
         logger.warning("left out: %s", line)
     comparison = compare(configs, split, metric)
+    of_runs = len(places) == 1 and not Run(places[0]).exists()
+    folder = Path(output) if output else places[0] if of_runs else Path("runs/compare")
+    folder.mkdir(parents=True, exist_ok=True)  # what cannot be written is not worth the wait
     rows = [
         replace(row, **cpu_latency(configs[row.name][0].finished_model()))
         for row in track(comparison.rows, "measuring latency")
     ]
-    of_runs = len(places) == 1 and not Run(places[0]).exists()
-    folder = Path(output) if output else places[0] if of_runs else Path("runs/compare")
     comparison = replace(comparison, rows=rows, folder=folder)
     _write(comparison, folder)
     return comparison
@@ -91,7 +92,6 @@ def _row_cells(row: Row) -> list[str]:
 
 
 def _write(comparison: Comparison, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / "compare.csv", [field.name for field in fields(Row)], map(astuple, comparison.rows))
     header, rows = cells(comparison)
     lines = [f"| {' | '.join(header)} |", f"|---{'|---:' * (len(header) - 1)}|"]

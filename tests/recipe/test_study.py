@@ -119,6 +119,12 @@ def test_mistakes_in_a_study_are_named(tmp_path, text, message):
     assert "study.yaml" in str(error.value)
 
 
+def test_a_study_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "study.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"study\.yaml is no text in UTF-8"):
+        load_study(str(tmp_path / "study.yaml"))
+
+
 def test_every_shipped_study_is_valid_and_no_recipe():
     for path in shipped_recipes().rglob("study.yaml"):
         study = load_study(path.parent.name)

@@ -10,9 +10,21 @@ import pytest
 from face_folder import write_faces
 
 from fer_hf.data import load_faces
+from fer_hf.errors import UserError
 from fer_hf.models.classifier import load_classifier
 from fer_hf.runs.folder import Run
 from fer_hf.runs.predictions import read_predictions
+from fer_hf.workflows.evaluate import evaluate
+
+
+def test_what_cannot_be_evaluated_is_refused_before_the_work(tiny_model, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"--data is missing: .*nowhere' is no run folder, which would have data of"):
+        evaluate(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    write_faces(tmp_path / "faces", train=1, validation=1, test=1)
+    monkeypatch.setattr("fer_hf.workflows.evaluate.evaluate_on", None)
+    with pytest.raises(NotADirectoryError):
+        evaluate(tiny_model, f"folder:{tmp_path / 'faces'}", output=tmp_path / "file")
 
 
 def test_two_processes_evaluate_as_one(tiny_model, tmp_path):
