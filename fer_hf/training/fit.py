@@ -15,6 +15,7 @@ from transformers.trainer_callback import TrainerState
 
 from fer_hf.data import Faces
 from fer_hf.errors import TerminatedError, UserError
+from fer_hf.machine import process_settings_kept
 from fer_hf.recipe.schema import Recipe
 from fer_hf.runs.folder import Run
 from fer_hf.runs.records import Best, Epoch, Stage, Training
@@ -30,6 +31,7 @@ from fer_hf.training.trainer import FerTrainer
 logger = logging.getLogger(__name__)
 
 
+@process_settings_kept()
 def fit(recipe: Recipe, faces: Faces | DatasetDict, run: Run, resume: bool = False, profile: bool = False) -> None:
     """Train, keep the best model in `run.model`, and write the sections `model` and `training` of metrics.json.
 
