@@ -119,18 +119,21 @@ class Comparison:
 def find_runs(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
     """The finished runs in `folders`, and a line for each that is left out. Runs inside of a run do not count.
 
-    Raises `UserError` when there are none.
+    Raises `UserError` when a folder holds no run, or none of them is finished.
     """
     runs: dict[Path, Run] = {}
+    empty = []
     for folder in folders:
         files = [file for file in sorted(folder.rglob("recipe.yaml")) if file.with_name("metrics.json").is_file()]
         places = {file.parent.resolve(): Run(file.parent) for file in files}
+        empty += [] if places else [folder]
         runs |= {place: run for place, run in places.items() if places.keys().isdisjoint(place.parents)}
     finished = [run for run in runs.values() if run.metrics.finished]
-    if not finished:
+    if not finished or empty:
         raise UserError(
-            f"There is no finished run in {', '.join(map(str, folders))} (unfinished: {len(runs)}). Give run folders, "
-            "or folders of runs, as `fer-hf train` and `fer-hf study` make them."
+            f"There is no finished run in {', '.join(map(str, empty or folders))} (unfinished: "
+            f"{0 if empty else len(runs)}). Give run folders, or folders of runs, as `fer-hf train` and `fer-hf study` "
+            "make them."
         )
     return finished, [f"{run.path}: not finished" for run in runs.values() if run not in finished]
 

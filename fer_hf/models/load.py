@@ -133,10 +133,13 @@ def load_model(name: str | Path | Run, labels: Sequence[str] | None = None, **op
     except (OSError, ValueError, SafetensorError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise
+        reason = str(error).strip().splitlines()[0]
+        if source.folder:
+            raise UserError(f"The model in {source.name!r} could not be loaded: {reason}") from error
         near = get_close_matches(source.name.removeprefix("timm/").split(".")[0], timm.list_models(), n=3)
         hint = f" timm models of a similar name: {', '.join(near)}." if near else ""
         message = f"The model {source.name!r} could not be loaded: neither as a folder, nor from timm or the Hub: "
-        raise UserError(message + str(error).strip().splitlines()[0] + hint) from error
+        raise UserError(message + reason + hint) from error
 
 
 def _load(source: Source, labels: Sequence[str] | None, options: ModelOptions) -> Loaded:

@@ -99,12 +99,17 @@ def load_recipe(name: str | Path, overrides: str | list[str] | None = None) -> R
     return validate_recipe(content, str(path), origin)
 
 
-def _read(path: Path, heirs: tuple[Path, ...] = ()) -> tuple[dict[str, Any], dict[str, str]]:
-    """A recipe's content, on top of the recipe that it `extends`, and where each key stands."""
+def read_yaml(path: Path) -> str:
+    """The text of a recipe or study. Raises `UserError` when it is none in UTF-8."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is no text in UTF-8, so no recipe: {error}.") from error
+
+
+def _read(path: Path, heirs: tuple[Path, ...] = ()) -> tuple[dict[str, Any], dict[str, str]]:
+    """A recipe's content, on top of the recipe that it `extends`, and where each key stands."""
+    text = read_yaml(path)
     content = parse_yaml(text, str(path)) or {}
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}; a recipe is a mapping of sections.")

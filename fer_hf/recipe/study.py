@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_hf.errors import UserError
-from fer_hf.recipe.load import load_recipe, parse_yaml, shipped_recipes
+from fer_hf.recipe.load import load_recipe, parse_yaml, read_yaml, shipped_recipes
 from fer_hf.recipe.schema import Recipe
 
 
@@ -46,7 +46,7 @@ class Study:
 def load_study(name: str) -> Study:
     """A study by file, or by the name of a shipped one. Raises `UserError` with the file and what is wrong in it."""
     path = _find(name)
-    content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    content = parse_yaml(read_yaml(path), str(path))
     if not isinstance(content, dict) or not isinstance(content.get("recipe"), str):
         raise UserError(f"{path} is no study: it needs `recipe:`, the name of the recipe that its runs share.")
     if unknown := content.keys() - {"recipe", "variants", "matrix"}:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from pydantic import ValidationError
 
 from fer_hf.errors import UserError
 from fer_hf.files import lock, write_text
@@ -101,7 +102,10 @@ class Run:
     def finished_model(self) -> Path:
         """The folder of the best model. Raises `UserError` when training has not written one yet."""
         if not (self.model / "model.safetensors").is_file():
-            raise UserError(f"{self.path} has no model yet: finish its training with `fer-hf train RECIPE --resume`.")
+            remedy = f"finish its training with `fer-hf train {self.recipe_file} --output {self.path} --resume`"
+            if self.metrics.training:
+                remedy = "model/model.safetensors has gone. Put a copy back, or train again"
+            raise UserError(f"{self.path} has no model{'' if self.metrics.training else ' yet'}: {remedy}.")
         return self.model
 
     # --- metrics.json
@@ -109,13 +113,24 @@ class Run:
     @property
     def metrics(self) -> Metrics:
         """What `metrics.json` holds so far; all sections are empty before the first step has written."""
-        return read_record(Metrics, self._content())
+        content = self._content()
+        try:
+            return read_record(Metrics, content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise self._damaged(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
     def _content(self) -> dict[str, Any]:
         try:
-            return json.loads(self.metrics_file.read_text(encoding="utf-8")) if self.metrics_file.is_file() else {}
+            content = json.loads(self.metrics_file.read_text(encoding="utf-8")) if self.metrics_file.is_file() else {}
         except ValueError as error:
-            raise UserError(f"{self.metrics_file} is damaged: {error}. Put a copy back, or train again.") from error
+            raise self._damaged(str(error)) from error
+        if not isinstance(content, dict):
+            raise self._damaged(f"it holds a {type(content).__name__}")
+        return content
+
+    def _damaged(self, reason: str) -> UserError:
+        return UserError(f"{self.metrics_file} is damaged: {reason}. Put a copy back, or train again.")
 
     def update(self, **sections: Any) -> None:
         """Write sections of metrics.json, whole or not at all.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset, Features, List, Value
 from scipy.special import softmax
@@ -74,7 +75,10 @@ def read_predictions(path: Path) -> Predictions:
     """
     if not path.is_file():
         raise UserError(f"{path} is missing: `fer-hf evaluate` makes it again.")
-    data = Dataset(pq.read_table(path))
+    try:
+        data = Dataset(pq.read_table(path))
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{path} is damaged: {error}. Delete it: `fer-hf evaluate` makes it again.") from error
     if missing := {"id", "label", "logits"} - set(data.column_names):
         raise UserError(f"{path} holds no predictions: it lacks {', '.join(sorted(missing))}.")
     arrays = data.select_columns(["label", "logits"]).with_format("numpy")

@@ -17,6 +17,7 @@ from transformers.trainer_callback import TrainerState
 
 from fer_hf.data import Faces
 from fer_hf.errors import TerminatedError, UserError
+from fer_hf.machine import process_settings_kept
 from fer_hf.models.load import check_loads_again
 from fer_hf.recipe.schema import Recipe
 from fer_hf.runs.folder import Run
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 LAST_IS_ALONE = "{images} images in batches of {size}: the one left over, another in each epoch, is left out"
 
 
+@process_settings_kept()
 def fit(recipe: Recipe, faces: Faces | DatasetDict, run: Run, resume: bool = False, profile: bool = False) -> None:
     """Train, keep the best model in `run.model`, and write the sections `model` and `training` of metrics.json.
 

@@ -96,6 +96,9 @@ def compare_runs(  # noqa: PLR0913 (what people choose, each by its own name, as
     settings = {} if x in AXES else _settings(configs, x)
     reference = _configuration_of(Path(baseline), configs) if baseline else None
     comparison = compare(configs, metric, Choice(split, format, dataset), reference)
+    of_runs = len(places) == 1 and not Run(places[0]).exists()
+    folder = Path(output) if output else places[0] if of_runs else Path("runs/compare")
+    folder.mkdir(parents=True, exist_ok=True)  # what cannot be written is not worth the wait
     rows = []
     for row in track(comparison.rows, "measuring latency"):
         measured = replace(row, **cpu_latency(configs[row.name][0].finished_model(), format=format))
@@ -103,8 +106,6 @@ def compare_runs(  # noqa: PLR0913 (what people choose, each by its own name, as
         if place is None:
             logger.warning("not in the figure: %s, which has no %s", row.name, x)
         rows.append(replace(measured, x=place))
-    of_runs = len(places) == 1 and not Run(places[0]).exists()
-    folder = Path(output) if output else places[0] if of_runs else Path("runs/compare")
     comparison = replace(comparison, rows=rows, x=x, folder=folder)
     _write(comparison, folder)
     return comparison
@@ -200,7 +201,6 @@ def change_cells(comparison: Comparison) -> tuple[str, list[str], list[list[str]
 
 
 def _write(comparison: Comparison, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     names = [comparison.x if field.name == "x" else field.name for field in fields(Row)]
     write_csv(folder / "compare.csv", names, map(astuple, comparison.rows))
     header, rows = cells(comparison)

@@ -62,7 +62,9 @@ def evaluate(
     """
     run, target = Run(model), evaluation_folder(model, output)
     if data is None and not run.exists():
-        raise UserError("--data is missing: toy, KIND:PATH (such as fer2013:PATH or folder:PATH) or hub:org/name.")
+        what = f"{str(run.path)!r} is no run folder, which would have data of its own"
+        wanted = "toy, KIND:PATH (such as fer2013:PATH or folder:PATH) or hub:org/name"
+        raise UserError(f"--data is missing: {what}. Give {wanted}.")
     processes()
     classifier = load_classifier(run.finished_model() if run.exists() else model, format)
     recipe = load_recipe(run.recipe_file) if run.exists() else Recipe()
@@ -70,6 +72,7 @@ def evaluate(
     faces = recipe_faces(recipe) if own else other_faces(recipe, str(data), classifier.label_names)
     if own:
         check_splits(run, faces)
+    target.predictions.mkdir(parents=True, exist_ok=True)  # what cannot be written is not worth the wait
     [evaluation] = evaluate_on(faces, split, [classifier], target, EvaluationOptions([tta], batch_size, own))
     redraw(target)
     for line in remarks(faces):

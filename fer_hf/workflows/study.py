@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from rich.text import Text
+
 from fer_hf.console import console
 from fer_hf.errors import UserError
 from fer_hf.recipe.load import load_recipe, shipped_recipes
@@ -92,7 +94,8 @@ def run_entries(study: StudyRuns) -> Iterator[EntryResult]:
         if state == "finished":
             yield EntryResult(name, "skipped, finished already")
             continue
-        with console.status(f"{number} of {len(study.names)}: {name}, see {logs / name}.log"):
+        status = Text(f"{number} of {len(study.names)}: {name}, see {logs / name}.log")  # a string would be markup
+        with console.status(status):
             error = _run_one([*study.command, "--entry", name], logs / f"{name}.log")
         took = timedelta(seconds=round(time.monotonic() - began))
         outcome = f"{'resumed, ' if state == 'unfinished' else ''}finished in {took}"
@@ -150,7 +153,8 @@ def submit_study(study: StudyRuns, options: str = "") -> str:
     entries = [str(number) for number, name in enumerate(study.names) if study.state(name) != "finished"]
     if not entries:
         return "All are finished."
-    settings = [f"--array={','.join(entries)}", f"--job-name={folder.name}", f"--output={logs}/slurm-%a.log"]
+    escaped = str(logs).replace("%", "%%")  # as the pattern of a file's name has it
+    settings = [f"--array={','.join(entries)}", f"--job-name={folder.name}", f"--output={escaped}/slurm-%a.log"]
     settings += [*shlex.split(options), str(script), str(logs), " ".join(study.names)]
     job = _slurm("sbatch", "--parsable", *settings, *study.command).partition(";")[0]
     return (

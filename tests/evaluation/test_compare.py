@@ -29,6 +29,8 @@ def test_runs_are_found_below_folders_once_and_unfinished_ones_and_folds_are_lef
     assert left_out == [f"{tmp_path / 'study/b-seed=0'}: not finished"]
     with pytest.raises(UserError, match=r"no finished run in .*b-seed=0 \(unfinished: 1\)"):
         find_runs([tmp_path / "study/b-seed=0"])
+    with pytest.raises(UserError, match=r"no finished run in .*nowhere \(unfinished: 0\)"):
+        find_runs([first.path, tmp_path / "nowhere"])
 
 
 def test_runs_that_differ_in_their_seed_only_are_one_configuration_named_by_its_folders(tmp_path):

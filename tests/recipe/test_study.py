@@ -18,6 +18,7 @@ from fer_hf.recipe.load import find_recipe, shipped_recipes
 from fer_hf.recipe.study import load_study
 from fer_hf.runs.folder import Run
 from fer_hf.training.checkpoints import checkpoints
+from fer_hf.workflows import study as studies
 
 BASE = """
 model: {name: test_resnet, pretrained: false, image_size: 32}
@@ -117,6 +118,12 @@ def test_mistakes_in_a_study_are_named(tmp_path, text, message):
         load_study(write(tmp_path, text))
     assert message in str(error.value)
     assert "study.yaml" in str(error.value)
+
+
+def test_a_study_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "study.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"study\.yaml is no text in UTF-8"):
+        load_study(str(tmp_path / "study.yaml"))
 
 
 def test_every_shipped_study_is_valid_and_no_recipe():
@@ -224,6 +231,15 @@ def test_a_study_that_is_stopped_stops_its_entry_and_waits_for_it(tmp_path):
     runner.send_signal(signal.SIGTERM)
     assert runner.wait(300) != 0
     assert log.read_text() == "began\nsaved\n"
+
+
+def test_folders_may_have_names_that_rich_and_slurm_read_otherwise(tmp_path, monkeypatch):
+    runs = studies.open_study(write(tmp_path, "recipe: base.yaml\n"), output=tmp_path / "100%a [" / "bold]")
+    monkeypatch.setattr(studies, "_run_one", lambda command, log: "")
+    assert [result.failed for result in studies.run_entries(runs)] == [False]
+    monkeypatch.setattr(studies.shutil, "which", lambda name: name)
+    monkeypatch.setattr(studies, "_slurm", lambda *call: "\n".join(call))
+    assert f"--output={tmp_path}/100%%a [/bold]/logs/slurm-%a.log" in studies.submit_study(runs)
 
 
 def test_slurm_gets_the_entries_that_are_not_finished(tmp_path, cli, monkeypatch):

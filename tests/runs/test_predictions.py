@@ -56,3 +56,9 @@ def test_what_holds_no_predictions_is_refused(tmp_path, dataset):
     dataset.remove_columns("label").to_parquet(tmp_path / "other.parquet")
     with pytest.raises(UserError, match="holds no predictions: it lacks label, logits"):
         read_predictions(tmp_path / "other.parquet")
+
+
+def test_a_damaged_file_says_how_to_get_another(tmp_path):
+    (tmp_path / "toy-test.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"toy-test\.parquet is damaged: .* `fer-hf evaluate` makes it again"):
+        read_predictions(tmp_path / "toy-test.parquet")

@@ -13,7 +13,7 @@ from fer_hf.errors import UserError
 from fer_hf.files import write_text
 from fer_hf.machine import environment
 from fer_hf.runs.folder import Run
-from fer_hf.runs.records import Data, Evaluation, Split
+from fer_hf.runs.records import Data, Evaluation, Split, Training
 
 
 def test_sections_are_merged_one_level_deep(tmp_path):
@@ -41,6 +41,30 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         write_text(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"finished": ', "line 1"),
+        ("[1]", "it holds a list"),
+        ('{"evaluations": {"toy-test": 3}}', "evaluations.toy-test: Input should be"),
+    ],
+)
+def test_metrics_that_are_none_are_named(tmp_path, text, reason):
+    run = Run(tmp_path)
+    write_text(run.metrics_file, text)
+    with pytest.raises(UserError, match=rf"metrics\.json is damaged: .*{reason}.*Put a copy back, or train again"):
+        _ = run.metrics
+
+
+def test_a_run_without_a_model_says_how_to_get_one(tmp_path):
+    run = Run(tmp_path)
+    with pytest.raises(UserError, match=rf"no model yet: .* --output {run.path} --resume"):
+        run.finished_model()
+    run.update(training=Training())  # the same command would train nothing now
+    with pytest.raises(UserError, match=r"no model: model/model\.safetensors has gone"):
+        run.finished_model()
 
 
 def test_open_wants_a_run_folder(tmp_path):

@@ -53,6 +53,17 @@ def stopped_after(whole: Run, path: Path, step: int) -> Run:
     return run
 
 
+def test_the_process_is_left_as_it_was(whole, splits, tmp_path):
+    run, threads = stopped_after(whole, tmp_path / "run", 12), torch.get_num_threads()
+    torch.set_num_threads(3)  # a number that no training chooses
+    before = dict(os.environ)
+    try:
+        train(run.path, splits, resume=True, **WHOLE)
+        assert (torch.get_num_threads(), dict(os.environ)) == (3, before)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_what_a_run_leaves(whole):
     training = whole.metrics.training
     assert (training.steps, training.epochs) == (12, 3.0)

@@ -1,11 +1,23 @@
 """Evaluation; that of several processes is tested in `tests/training/test_two_processes.py`."""
 
+import pytest
 from face_folder import write_faces
 
 from fer_hf.data import Faces, load_faces
+from fer_hf.errors import UserError
 from fer_hf.models.classifier import load_classifier
 from fer_hf.runs.folder import Run
-from fer_hf.workflows.evaluate import EvaluationOptions, evaluate_on
+from fer_hf.workflows.evaluate import EvaluationOptions, evaluate, evaluate_on
+
+
+def test_what_cannot_be_evaluated_is_refused_before_the_work(tiny_model, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"--data is missing: .*nowhere' is no run folder, which would have data of"):
+        evaluate(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    write_faces(tmp_path / "faces", train=1, validation=1, test=1)
+    monkeypatch.setattr("fer_hf.workflows.evaluate.evaluate_on", None)
+    with pytest.raises(NotADirectoryError):
+        evaluate(tiny_model, f"folder:{tmp_path / 'faces'}", output=tmp_path / "file")
 
 
 def test_a_split_is_hashed_and_gathered_once_for_all_that_is_evaluated_on_it(tiny_model, tmp_path, monkeypatch):
