@@ -91,8 +91,9 @@ class ModelOptions:
 
 
 def labels_of(config: Any) -> tuple[str, ...]:
-    """Names of the labels of a transformers config in the order of the logits."""
-    return tuple(str(config.id2label[i]) for i in range(len(config.id2label)))
+    """Names of the labels of a transformers config in the order of the logits; PVT's may have none."""
+    names = config.id2label or {}
+    return tuple(str(names[i]) for i in range(len(names)))
 
 
 def load_model(name: str | Path | Run, labels: Sequence[str] | None = None, **options: Any) -> Loaded:
@@ -182,6 +183,8 @@ def _name_labels(config: Any, labels: Sequence[str]) -> None:
     config.label2id = {label: i for i, label in enumerate(labels)}
     if hasattr(config, "label_names"):
         config.label_names = list(labels)
+    if "num_labels" in vars(config):  # of its own, as PVT's in transformers 5; elsewhere it follows from the names
+        config.num_labels = len(labels)
 
 
 def _timm_config(name: str) -> TimmWrapperConfig:
