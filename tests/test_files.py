@@ -15,7 +15,7 @@ from fer_hf.data.readers import toy
 from fer_hf.errors import UserError
 from fer_hf.files import write_csv, write_text, written_whole
 from fer_hf.recipe.load import copy_recipe
-from fer_hf.report.figures import save_figure
+from fer_hf.report.figures.style import save_figure
 from fer_hf.runs.predictions import read_predictions, write_predictions
 from fer_hf.workflows.datasets import draw_classes
 

@@ -18,7 +18,7 @@ from fer_hf.errors import UserError
 from fer_hf.files import write_text
 from fer_hf.recipe.schema import NOT_OF_WEIGHTS
 from fer_hf.report import facts
-from fer_hf.report.figures import write_figures
+from fer_hf.report.figures.classification import write_figures
 from fer_hf.report.markdown import Markdown, code, fenced, licence_metadata, number, percent, render, table
 from fer_hf.runs.folder import PLACEHOLDER, Run
 from fer_hf.runs.records import PLAIN, Data, Evaluation, Hub, Metrics, Split, Training

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
+from fer_hf.runs.analyses import Calibration, Domains, Explanation, Robustness, Slices, WithoutCopies
+
 Record = TypeVar("Record")
 Interval = tuple[float, float]
 PLAIN = "none"
@@ -78,6 +80,7 @@ class Evaluation:
     own: bool | None = None
     attributes: Mapping[str, int] | None = None
     top_k_accuracy: Mapping[int, float] | None = None
+    without_copies: WithoutCopies | None = None
 
     @property
     def of_all(self) -> str:
@@ -239,7 +242,8 @@ class Metrics:
     """The whole of metrics.json.
 
     `recipe` is the recipe without paths of this machine, and `environment` what `machine.environment` returns. The keys
-    of `evaluations` are those of `Run.evaluation_key`, the keys of `export` are formats.
+    of `evaluations` are those of `Run.evaluation_key`, the keys of `export` are formats. The sections after it are
+    those of `runs.analyses`; their keys begin with that of the evaluation they are about.
     """
 
     schema_version: int = 1
@@ -253,6 +257,11 @@ class Metrics:
     training: Training | None = None
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
     export: Mapping[str, ExportedFile] = field(default_factory=dict)
+    calibration: Mapping[str, Calibration] = field(default_factory=dict)
+    slices: Mapping[str, Slices] = field(default_factory=dict)
+    robustness: Mapping[str, Robustness] = field(default_factory=dict)
+    explanations: Mapping[str, Explanation] = field(default_factory=dict)
+    domains: Mapping[str, Domains] = field(default_factory=dict)
     finished: bool = False
 
     def owns(self, evaluation: Evaluation) -> bool:

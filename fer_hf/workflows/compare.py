@@ -25,7 +25,8 @@ from fer_hf.files import write_csv, write_text
 from fer_hf.models.classifier import Format
 from fer_hf.recipe.load import load_recipe
 from fer_hf.report.facts import FORMATS
-from fer_hf.report.figures import comparison_figure, save_figure
+from fer_hf.report.figures.comparison import comparison_figure
+from fer_hf.report.figures.style import save_figure
 from fer_hf.report.markdown import markdown, table
 from fer_hf.runs.folder import Run
 

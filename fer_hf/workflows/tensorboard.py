@@ -7,7 +7,8 @@ from torch.utils.tensorboard import SummaryWriter
 from fer_hf.collect.sheet import contact_sheet
 from fer_hf.data import Faces
 from fer_hf.data.decode import decode_rows, undecoded
-from fer_hf.report.figures import STYLE, confusion_matrix_figure
+from fer_hf.report.figures.classification import confusion_matrix_figure
+from fer_hf.report.figures.style import STYLE
 from fer_hf.runs.folder import Run
 from fer_hf.runs.predictions import Predictions, read_predictions
 

@@ -9,17 +9,15 @@ import pytest
 from matplotlib.colors import to_rgba
 from PIL import Image
 
-from fer_hf.report.figures import (
-    ORANGE,
-    STYLE,
-    comparison_figure,
+from fer_hf.report.figures.classification import (
     confusion_matrix_figure,
     learning_curves_figure,
     per_class_figure,
     reliability_figure,
-    save_figure,
     write_figures,
 )
+from fer_hf.report.figures.comparison import comparison_figure
+from fer_hf.report.figures.style import ORANGE, STYLE, save_figure
 from fer_hf.runs.records import Evaluation, Stage, Training, read_record
 
 LABELS = ["angry", "disgust", "sur$prise$"]

@@ -16,7 +16,9 @@ from fer_hf.collect.sheet import contact_sheet
 from fer_hf.data import load_faces
 from fer_hf.data.readers import toy
 from fer_hf.report.dataset_card import dataset_card
-from fer_hf.report.figures import comparison_figure, save_figure, write_figures
+from fer_hf.report.figures.classification import write_figures
+from fer_hf.report.figures.comparison import comparison_figure
+from fer_hf.report.figures.style import save_figure
 from fer_hf.report.markdown import code, markdown
 from fer_hf.report.model_card import card_text
 from fer_hf.runs.records import Data, Evaluation, Metrics, Split, Training, read_record

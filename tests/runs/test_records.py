@@ -18,8 +18,8 @@ OLDEST = Path(__file__).parents[2] / "model_cards" / "fer2013_cpu_from_scratch"
 def test_sections_that_are_read_and_written_back_are_the_same_bytes(tmp_path):
     run = Run(tmp_path)
     run.metrics_file.write_bytes(WRITTEN.read_bytes())
-    metrics = run.metrics
-    run.update(**{field.name: getattr(metrics, field.name) for field in fields(Metrics)})
+    metrics, written = run.metrics, json.loads(WRITTEN.read_text())
+    run.update(**{field.name: getattr(metrics, field.name) for field in fields(Metrics) if field.name in written})
     assert run.metrics_file.read_bytes() == WRITTEN.read_bytes()
     assert metrics.evaluations["toy-test-flip"].tta == "flip"
     assert "tta" not in json.loads(WRITTEN.read_text())["evaluations"]["toy-test"]

@@ -1,9 +1,6 @@
-"""The figures of the model card (confusion matrix, per-class bars, learning curves, reliability) and of `compare`.
+"""The figures of the model card: confusion matrix, scores by class, learning curves, reliability.
 
-Each function is pure: a record of `metrics.json` in, a Matplotlib `Figure` out. None uses pyplot, so no global state
-is left behind and no display is needed. Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/) and `cividis`,
-which people with a colour-vision deficiency can tell apart; bars and lines differ in more than hue. Figures are seven
-inches wide, so that their text can be read at the width of a README.
+Each function is pure: a record of `metrics.json` in, a Matplotlib `Figure` out.
 """
 
 import textwrap
@@ -17,37 +14,23 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator
 
-from fer_hf.files import written_whole
 from fer_hf.report.facts import stage_name
-from fer_hf.report.markdown import counted
+from fer_hf.report.figures.style import (
+    BLUE,
+    FINE_PERCENT,
+    GREEN,
+    GREY,
+    ORANGE,
+    PERCENT,
+    STYLE,
+    VERMILION,
+    save_figure,
+    title_of,
+    wrapped,
+)
 from fer_hf.runs.records import Epoch, Evaluation, Training
-
-BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
-STYLE: Any = {
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "grid.color": "#DDDDDD",
-    "legend.frameon": False,
-    "text.parse_math": False,  # a dollar sign in the name of a class is a dollar sign
-}
-PERCENT = PercentFormatter(xmax=1, decimals=0)
-FINE_PERCENT = PercentFormatter(xmax=1)
-"""For axes whose ticks may stand closer than a percent."""
-
-
-def _title(what: str, evaluation: Any) -> str:
-    return _wrapped(f"{what}: {evaluation.dataset}, {evaluation.split} split ({counted(evaluation.images, 'image')})")
-
-
-def _wrapped(title: str) -> str:
-    """A title in lines that fit the width of a figure, whatever names are in it."""
-    return textwrap.fill(" ".join(title.split()), width=75, max_lines=3, placeholder=" …")
 
 
 @matplotlib.rc_context(STYLE)
@@ -74,7 +57,7 @@ def confusion_matrix_figure(evaluation: Evaluation, labels: Sequence[str]) -> Fi
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set(xlabel="predicted class", ylabel="true class")
-    figure.suptitle(_title("Confusion matrix", evaluation), fontsize=11)
+    figure.suptitle(title_of("Confusion matrix", evaluation), fontsize=11)
     bar = figure.colorbar(image, ax=axes, format=PERCENT, shrink=0.8, label="share of the true class (row)")
     bar.outline.set_visible(False)
     return figure
@@ -104,7 +87,7 @@ def per_class_figure(evaluation: Evaluation, labels: Sequence[str]) -> Figure:
     axes.yaxis.set_major_formatter(PERCENT)
     axes.tick_params(axis="x", length=0)
     axes.grid(axis="y")
-    figure.suptitle(_title("Scores by class", evaluation), fontsize=11)
+    figure.suptitle(title_of("Scores by class", evaluation), fontsize=11)
     figure.legend(loc="outside lower center", ncols=4)
     return figure
 
@@ -145,7 +128,7 @@ def learning_curves_figure(training: Training, dataset: str) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid()
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=8.5)
-    figure.suptitle(_wrapped(f"Learning curves: {dataset}, training and validation splits"), fontsize=11)
+    figure.suptitle(wrapped(f"Learning curves: {dataset}, training and validation splits"), fontsize=11)
     return figure
 
 
@@ -193,59 +176,7 @@ def reliability_figure(evaluation: Evaluation) -> Figure:
     below.yaxis.set_major_formatter(FINE_PERCENT)
     for axes in (above, below):
         axes.grid()
-    figure.suptitle(_title("Reliability", evaluation), fontsize=11)
-    return figure
-
-
-@matplotlib.rc_context(STYLE)
-def comparison_figure(rows: Sequence[Any], metric: str, x: str, cost: str | None = None) -> Figure:
-    """A metric against something else: a numbered point with its 95 % interval for each row.
-
-    The axis is logarithmic when the largest value is more than five times the least. Values that are text stand side
-    by side. The Pareto front of a cost is drawn; points of other values are joined where none stands above another.
-
-    Args:
-        rows: numbered in their order; each has `name`, `mean`, `low` and `high` (shares in [0, 1]), `x` (a number, or
-            text in all of them; None leaves it out), and the `dataset`, `split` and `images` that all share.
-        metric: what `mean` is a mean of, such as "macro_f1".
-        x: the name of what `x` is, such as "latency" or "data.fraction".
-        cost: what is written at the axis of something of which less is better.
-    """
-    drawn = [(number, row) for number, row in enumerate(rows, 1) if row.x is not None]
-    texts = sorted({row.x for _, row in drawn if isinstance(row.x, str)})
-    placed = [(number, texts.index(row.x) if texts else row.x, row) for number, row in drawn]
-    placed.sort(key=lambda each: (each[1], -each[2].mean))
-    places, mean, low, high = np.array([(at, row.mean, row.low, row.high) for _, at, row in placed]).reshape(-1, 4).T
-    named = metric.replace("_", " ").replace("f1", "F1")
-    figure = Figure(figsize=(7, 5), layout="constrained")
-    axes = figure.subplots()
-    front = np.zeros(len(placed), dtype=bool)
-    if cost:
-        front = mean > np.maximum.accumulate(np.r_[-np.inf, mean])[:-1]  # better than all that cost less
-        axes.plot(places[front], mean[front], color=ORANGE, drawstyle="steps-post", label=f"best up to this {x}")
-    elif not texts and len({*places}) == len(places):
-        axes.plot(places, mean, color=BLUE, linewidth=1, alpha=0.5)
-    gaps = np.maximum([mean - low, high - mean], 0)
-    axes.errorbar(places, mean, gaps, fmt="none", ecolor=GREY, elinewidth=1, capsize=2, label="95 % interval")
-    axes.scatter(places[front], mean[front], 30, color=ORANGE, edgecolor="black", linewidth=0.6, zorder=3)
-    axes.scatter(places[~front], mean[~front], 24, color=BLUE, marker="s", zorder=3)
-    if texts:
-        axes.set_xticks(range(len(texts)), texts)
-    elif 0 < places.min(initial=np.inf) < places.max(initial=-np.inf) / 5:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.margins(0.12)
-    axes.set(xlabel=cost or x, ylabel=named)
-    axes.yaxis.set_major_formatter(FINE_PERCENT)
-    axes.grid()
-    figure.suptitle(_title(f"{named[0].upper()}{named[1:]} and {x}", rows[0]), fontsize=11)
-    figure.legend(loc="outside lower center", ncols=2)
-    for number, at, row in placed:
-        axes.annotate(str(number), (at, row.mean), (5, 5), textcoords="offset points", fontsize=9)
-    names = [Line2D([], [], linestyle="none", label=f"{number}  {row.name}") for number, row in drawn]
-    figure.legend(handles=names, loc="outside right center", fontsize=8, handlelength=0, handletextpad=0)
+    figure.suptitle(title_of("Reliability", evaluation), fontsize=11)
     return figure
 
 
@@ -268,9 +199,3 @@ def write_figures(
     for name, figure in figures.items():
         save_figure(figure, folder / f"{name}.png")
     return list(figures)
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, equal bytes for an equal figure."""
-    with written_whole(path) as aside, matplotlib.rc_context(STYLE):  # ticks are made while drawing
-        figure.savefig(aside, dpi=150, metadata={"Software": None})

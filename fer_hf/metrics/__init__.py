@@ -1,0 +1,34 @@
+"""Every figure of a classifier, as pure functions of its logits or probabilities and of the true class ids.
+
+They know no files and no records: arrays in, numbers out.
+"""
+
+from fer_hf.metrics.classification import (
+    SCORES,
+    Array,
+    ClassBalance,
+    ExpressionMetric,
+    bootstrap_intervals,
+    class_balance,
+    classification_metrics,
+    expected_calibration_error,
+    f1_of,
+    macro_f1_of,
+    reliability,
+    top_k_accuracy,
+)
+
+__all__ = [
+    "SCORES",
+    "Array",
+    "ClassBalance",
+    "ExpressionMetric",
+    "bootstrap_intervals",
+    "class_balance",
+    "classification_metrics",
+    "expected_calibration_error",
+    "f1_of",
+    "macro_f1_of",
+    "reliability",
+    "top_k_accuracy",
+]
