@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-Range = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+Positive = Annotated[float, Field(gt=0)]
+Range = tuple[Positive, Positive]
 
 
 # Keys of `train` that change neither the weights nor the figures.
@@ -41,7 +42,15 @@ class Model(Section):
     attention: bool = False
     """Squeeze-excite and CBAM between the features of a timm model and its classifier."""
     weights: str | None = None
-    """A state dict (`.pt`, `.pth`, `.safetensors`) of the same architecture, such as VGGFace2's or HSEmotion's."""
+    """A state dict (`.pt`, `.pth`, `.safetensors`) of the same architecture, such as VGGFace2's or HSEmotion's. Names
+    are timm's, or else all tensors are in timm's order, as in files of torchvision and EfficientNet-PyTorch."""
+    args: dict[str, bool | int | float | str | list[int] | None] = {}
+    """Further arguments of timm's constructor, such as `{pad_type: same}` for weights that were trained with
+    TensorFlow's padding."""
+    mean: tuple[Fraction, Fraction, Fraction] | None = None
+    """Mean of each channel, of images in [0, 1], where weights want another than the architecture's usual one."""
+    std: tuple[Positive, Positive, Positive] | None = None
+    """Standard deviation of each channel, likewise."""
 
 
 class Weighted(Section):
