@@ -3,6 +3,14 @@
 They know no files and no records: arrays in, numbers out.
 """
 
+from fer_hf.metrics.calibration import (
+    adaptive_calibration_error,
+    brier_score,
+    calibration_error_per_class,
+    classwise_calibration_error,
+    expected_calibration_error,
+    reliability,
+)
 from fer_hf.metrics.classification import (
     SCORES,
     Array,
@@ -11,10 +19,8 @@ from fer_hf.metrics.classification import (
     bootstrap_intervals,
     class_balance,
     classification_metrics,
-    expected_calibration_error,
     f1_of,
     macro_f1_of,
-    reliability,
     top_k_accuracy,
 )
 
@@ -23,9 +29,13 @@ __all__ = [
     "Array",
     "ClassBalance",
     "ExpressionMetric",
+    "adaptive_calibration_error",
     "bootstrap_intervals",
+    "brier_score",
+    "calibration_error_per_class",
     "class_balance",
     "classification_metrics",
+    "classwise_calibration_error",
     "expected_calibration_error",
     "f1_of",
     "macro_f1_of",

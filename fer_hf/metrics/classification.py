@@ -7,11 +7,11 @@ from typing import Any
 import datasets
 import evaluate
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import log_softmax
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-Array = NDArray[Any]
+from fer_hf.metrics.calibration import Array, expected_calibration_error, reliability
+
 SCORES = ("precision", "recall", "f1")
 OVER, UNDER = 1.5, 0.5
 """Times an even share, beyond which a class is over- or under-represented."""
@@ -64,47 +64,6 @@ def class_balance(counts: Mapping[str, int]) -> ClassBalance:
     total = sum(present.values())
     times = {name: count * len(counts) / total for name, count in counts.items()}
     return ClassBalance(present[most] / present[least], most, least, times)
-
-
-def reliability(probabilities: Array, references: Array, bins: int = 15) -> list[dict[str, float]]:
-    """Reliability diagram (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
-
-    Args:
-        probabilities: `(N, C)` in [0, 1].
-        references: `(N,)` true class ids.
-        bins: the number of bins of equal width in [0, 1].
-
-    Returns:
-        Mean `confidence`, `accuracy` and `count` of each bin that is not empty, by confidence.
-
-    Example:
-        >>> reliability(np.array([[0.9, 0.1], [0.25, 0.75]]), np.array([0, 0]), bins=2)
-        [{'confidence': 0.825, 'accuracy': 0.5, 'count': 2}]
-    """
-    confidence, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == references
-    bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    groups = [bin_of == index for index in np.unique(bin_of)]
-    return [
-        {"confidence": float(confidence[g].mean()), "accuracy": float(hit[g].mean()), "count": int(g.sum())}
-        for g in groups
-    ]
-
-
-def expected_calibration_error(rows: Sequence[Mapping[str, float]]) -> float:
-    """Mean gap between confidence and accuracy (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
-
-    Args:
-        rows: a reliability diagram, as `reliability` returns it.
-
-    Returns:
-        The mean gap of the bins, weighted by their counts, in [0, 1].
-
-    Example:
-        >>> expected_calibration_error([{"confidence": 0.75, "accuracy": 0.5, "count": 2}])
-        0.25
-    """
-    total = sum(row["count"] for row in rows)
-    return sum(row["count"] * abs(row["confidence"] - row["accuracy"]) for row in rows) / total
 
 
 def f1_of(confusion: Array) -> Array:
