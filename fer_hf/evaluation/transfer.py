@@ -69,11 +69,14 @@ def _with_gaps(result: Transfer, own: Evaluation, other: Evaluation) -> Transfer
         differences = figure(draws[0]) - figure(draws[1])
         return Estimate(float(here - there), *interval(differences[np.isfinite(differences)]))
 
+    def recall_of(classes: list[int]) -> Callable[[Array], Array]:
+        return lambda matrices: recalls(matrices)[..., classes].mean(axis=-1)
+
     return replace(
         result,
         gap=gap(METRICS["accuracy"]),
-        balanced_gap=gap(lambda matrices: recalls(matrices)[..., shared].mean(axis=-1)) if shared else None,
-        recall_gap={names[place]: gap(lambda matrices, at=place: recalls(matrices)[..., at]) for place in shared},
+        balanced_gap=gap(recall_of(shared)) if shared else None,
+        recall_gap={names[place]: gap(recall_of([place])) for place in shared},
     )
 
 

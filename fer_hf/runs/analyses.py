@@ -40,9 +40,9 @@ class Transfer:
 
     `left_out` counts the images of emotions that the model does not know. The emotions that the data lack are `absent`:
     `answered_absent` images got one of them for an answer, which is wrong, and `accuracy_of_shared` is the accuracy if
-    only the others compete. `own` is the key of the evaluation on the run's own test set, None where there is none, and
-    no gaps then. `gap` is the accuracy there less that here; `balanced_gap`, the same of the mean recall of the emotions
-    that both have, does not depend on how frequent each is; `recall_gap` has it for each emotion.
+    only the others compete. `own` is the key of the evaluation on the run's own test set; where there is none it is
+    None, and so are the gaps. `gap` is the accuracy there less that here; `balanced_gap`, the same of the mean recall
+    of the emotions that both have, does not depend on how frequent each is; `recall_gap` has it for each emotion.
     """
 
     own: str | None
@@ -71,9 +71,9 @@ class Member:
 class Ensemble:
     """The mean of the probabilities of several models beside each of them; its own figures are the evaluation's.
 
-    `best` is the member with the highest accuracy, and `difference` the ensemble's accuracy less that one's, with `p` of
-    a paired bootstrap and `mcnemar_p` of McNemar's exact test. What it costs is the sum over the members, which run one
-    after another, on the CPU `cpu` with so many `threads` (None: all).
+    `best` is the member with the highest accuracy, and `difference` the ensemble's accuracy less that one's, with `p`
+    of a paired bootstrap and `mcnemar_p` of McNemar's exact test. What it costs is the sum over the members, which run
+    one after another, on the CPU `cpu` with so many `threads` (None: all).
     """
 
     members: Sequence[Member]

@@ -19,7 +19,7 @@ from fer_hf.runs.folder import Run
 from fer_hf.runs.predictions import read_predictions
 from fer_hf.runs.records import Evaluation
 from fer_hf.training.launch import processes
-from fer_hf.workflows.evaluate import Evaluated, Settings, evaluate_one
+from fer_hf.workflows.evaluate import USUAL, Evaluated, Settings, evaluate_one
 from fer_hf.workflows.faces import recipe_faces
 from fer_hf.workflows.report import redraw
 
@@ -64,15 +64,15 @@ class Results:
 def evaluate_all(
     models: Sequence[str | Path],
     data: Sequence[str] = (),
-    settings: Settings = Settings(),
+    settings: Settings = USUAL,
     output: str | Path | None = None,
     distances: bool = False,
 ) -> Results:
     """Evaluate each model on each dataset, and hold each figure against the model's own test set.
 
     What has no counterpart by name is settled by the rules of `evaluation.transfer`. Predictions, figures and gaps go
-    where `evaluate` puts them; of more than one evaluation, `datasets.csv` in the run, or in `runs/evaluate` for several
-    models, has the table.
+    where `evaluate` puts them; of more than one evaluation, `datasets.csv` in the run, or in `runs/evaluate` for
+    several models, has the table.
 
     Args:
         models: runs, run folders, model folders or Hub ids.
@@ -95,7 +95,8 @@ def evaluate_all(
         raise UserError(f"--output is {str(output)!r}, but there are {len(models)} models: each keeps its own figures.")
     rows: list[Result] = []
     for model in models:
-        evaluated = [evaluate_one(model, source, settings, output) for source in data or [None]]
+        sources: Sequence[str | None] = data or [None]
+        evaluated = [evaluate_one(model, source, settings, output) for source in sources]
         own = None if all(one.evaluation.own for one in evaluated) else _own_test(Run(model), settings)
         results = [_result(str(model), one, own) for one in evaluated]
         if distances:
@@ -140,7 +141,9 @@ def _with_distances(results: list[Result], evaluated: list[Evaluated], settings:
     """The results with how far their images are from the own test set in the features of the model."""
     run = Run(results[0].model)
     if not run.exists():
-        raise UserError(f"distances: {run.path} is no run, so it has no test set to measure from. Leave --distances out.")
+        raise UserError(
+            f"distances: {run.path} is no run, so it has no test set to measure from. Leave --distances out."
+        )
     classifier = load_classifier(run.finished_model(), settings.format)
     require_pytorch(classifier, "Distances between the features")
     own = recipe_faces(load_recipe(run.recipe_file))

@@ -82,6 +82,9 @@ class Settings:
     copies: str | None = None
 
 
+USUAL = Settings()
+
+
 @dataclass(frozen=True)
 class Evaluated:
     """An evaluation that was made: its figures, the folder that has them, and the faces that it was made on."""
