@@ -11,6 +11,9 @@ from fer_hf.console import output
 GAP = "Gap: the accuracy on the run's own test set less that here, in points; balanced: of the mean recall of the "
 GAP += "emotions that both have, which does not depend on how frequent each is. Brackets: 95 % bootstrap intervals."
 
+FAR = "Frechet and MMD: distances to the own test set in the features before the classifier. Frechet's grows where "
+FAR += "images are few, so it compares sets of one size; MMD is about 0 for images of one kind, however many they are."
+
 
 def print_evaluations(results: Any, rule: str) -> None:
     """Print one evaluation whole, several as a table."""
@@ -69,9 +72,11 @@ def _print_datasets(rows: Sequence[Any]) -> None:
         left_out = f"{sum(found.left_out.values()):,}" if found else ""
         among = [f"{found.accuracy_of_shared:.1%}" if found and found.absent else ""] * shared
         gaps = [_points(gap) if gap else "–" for gap in (found.gap, found.balanced_gap)] if found else ["", ""]
-        far = [f"{row.domains.frechet:.2f}", f"{row.domains.mmd:.3f}"] if row.domains else []
+        far = [f"{row.domains.frechet:.2f}", f"{round(row.domains.mmd, 3) + 0.0:.3f}"] if row.domains else []
         cells.append([name, f"{e.images:,}", left_out, _accuracy(e), *among, f"{e.macro_f1:.1%}", *gaps, *far])
     print_plain_table(header, cells)
+    if apart:
+        output.print(FAR, soft_wrap=True)
     if len(rows) > 1:
         _print_recalls(rows)
     for row in rows:
@@ -97,8 +102,7 @@ def _print_labels(row: Any) -> None:
         return
     parts = [f"{count:,} images of {name} left out" for name, count in found.left_out.items()]
     if found.absent:
-        answers = f"{found.answered_absent:,} images got it for an answer"
-        parts.append(f"it has no {', '.join(found.absent)}, and {answers}")
+        parts.append(f"no images of {', '.join(found.absent)}, which {found.answered_absent:,} images were taken for")
     output.print(f"{e.dataset} {e.split}: {'; '.join(parts)}.", soft_wrap=True)
 
 

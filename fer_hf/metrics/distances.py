@@ -38,7 +38,7 @@ def frechet_distance(a: Array, b: Array) -> float:
     means = a.mean(axis=0), b.mean(axis=0)
     # The trace of the root of C_a C_b is the sum of the singular values of A B^T, for centred rows scaled to C = A^T A.
     rows = [(x - mean) / np.sqrt(len(x) - 1) for x, mean in zip((a, b), means, strict=True)]
-    thin: list[Array] = [np.linalg.qr(x, mode="r") if len(x) > x.shape[1] else x for x in rows]  # of the same C
+    thin = [np.asarray(np.linalg.qr(x, mode="r")) if len(x) > x.shape[1] else x for x in rows]  # of the same C
     root = np.linalg.svd(thin[0] @ thin[1].T, compute_uv=False).sum()
     traces = sum(float((x**2).sum()) for x in thin)
     return max(0.0, float(((means[0] - means[1]) ** 2).sum()) + traces - 2 * float(root))

@@ -69,10 +69,11 @@ def evaluate_ensemble(
         raise UserError(f"--ensemble is evaluated on one dataset at a time, and --data names {len(data)}: give one.")
     if settings.copies:
         raise UserError("--copies is of single models: evaluate the members with it, without --ensemble.")
+    target = Run(output or Path("runs/evaluate") / f"ensemble-of-{len(members)}-{_hash(members)}")
+    target.predictions.mkdir(parents=True, exist_ok=True)  # what cannot be written is not worth the wait
     evaluations = _evaluations(members, data[0] if data else None, settings)
     files = [run.path / one.predictions for run, one in zip(members, evaluations, strict=True)]
     labels, probabilities = aligned({name: read_predictions(file) for name, file in zip(names, files, strict=True)})
-    target = Run(output or Path("runs/evaluate") / f"ensemble-of-{len(members)}-{_hash(members)}")
     evaluation = _record(target, members[0], names, files[0], evaluations[0], mean_logits(probabilities))
     ensemble = _beside(members, names, evaluations, labels, probabilities, settings)
     target.update(ensembles={Path(evaluation.predictions).stem: ensemble})
