@@ -8,8 +8,8 @@ from rich.table import Column, Table
 from fer_hf.cli.tables import print_classes, print_places, print_plain_table, print_results
 from fer_hf.console import output
 
-GAP = "Gap: the accuracy on the run's own test set less that here, in points; balanced: of the mean recall of the "
-GAP += "emotions that both have, which does not depend on how frequent each is. Brackets: 95 % bootstrap intervals."
+GAP = "Gap: the accuracy on the run's own test set less that here, in points, with its 95 % interval."
+BALANCED = "Balanced: of the mean recall of the emotions that both have, which does not depend on how frequent each is."
 
 FAR = "Frechet and MMD: distances to the own test set in the features before the classifier. Frechet's grows where "
 FAR += "images are few, so it compares sets of one size; MMD is about 0 for images of one kind, however many they are."
@@ -31,8 +31,7 @@ def print_evaluations(results: Any, rule: str) -> None:
         output.print(rule, soft_wrap=True)
         if len(rows) == 1:
             _print_datasets(rows)
-        else:
-            output.print(GAP, soft_wrap=True)
+        output.print(GAP if len({row.model for row in rows}) > 1 else f"{GAP} {BALANCED}", soft_wrap=True)
     if results.table:
         print_places({"table": results.table})
 
@@ -95,7 +94,7 @@ def _print_recalls(rows: Sequence[Any]) -> None:
     output.print(table)
 
 
-def _print_labels(row: Any) -> None:
+def _print_labels(row: Any, model: str = "") -> None:
     """What of the labels had no counterpart."""
     e, found = row.evaluation, row.transfer
     if not found or not (found.left_out or found.absent):
@@ -103,7 +102,7 @@ def _print_labels(row: Any) -> None:
     parts = [f"{count:,} images of {name} left out" for name, count in found.left_out.items()]
     if found.absent:
         parts.append(f"no images of {', '.join(found.absent)}, which {found.answered_absent:,} images were taken for")
-    output.print(f"{e.dataset} {e.split}: {'; '.join(parts)}.", soft_wrap=True)
+    output.print(f"{model}{e.dataset} {e.split}: {'; '.join(parts)}.", soft_wrap=True)
 
 
 def _print_matrix(rows: Sequence[Any]) -> None:
@@ -122,7 +121,7 @@ def _print_matrix(rows: Sequence[Any]) -> None:
         cells.append([model, *start, *(_accuracy(row.evaluation) for row in its), *(gaps if others else [])])
     print_plain_table(header, cells)
     for row in rows:
-        _print_labels(row)
+        _print_labels(row, f"{row.model}, ")
 
 
 def print_ensemble(result: Any) -> None:
@@ -136,7 +135,8 @@ def print_ensemble(result: Any) -> None:
     cells.append(["ensemble: mean of the probabilities", _accuracy(e), f"{e.macro_f1:.1%}", *cost])
     output.print(f"{e.dataset} {e.split}: {e.images:,} images{e.of_all}")
     print_plain_table(["model", "accuracy", "macro F1", "weights M", "file MB", "latency ms"], cells)
-    better = "better than" if found.p < 0.05 and found.difference.value > 0 else "not significantly better than"
+    better = "better than" if found.difference.value > 0 else "worse than"
+    better = better if found.p < 0.05 else "not significantly better than"
     output.print(
         f"The ensemble is {better} its best member, {found.best}: {_points(found.difference)} points of accuracy, "
         f"{_p(found.p)} (paired bootstrap; McNemar's exact test: {_p(found.mcnemar_p)}). That member was chosen on "
