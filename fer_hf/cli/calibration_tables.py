@@ -39,23 +39,23 @@ def print_calibration(run: str, calibration: Any) -> None:
 
 
 def _of_abstention(abstention: Any) -> str:
-    wanted = f"at most {abstention.target_error:.0%} of the answers wrong"
+    wanted = f"Abstention, for at most {abstention.target_error:.0%} of the answers wrong"
     if abstention.threshold is None:
-        return f"Abstention: no confidence is high enough for {wanted}, as far as validation shows."
-    answers = f"Abstention below a confidence of {abstention.threshold:.1%}, for {wanted}"
+        return f"{wanted}: no confidence is high enough, as far as validation shows."
+    answers = f"{wanted}: answer from a confidence of {abstention.threshold:.1%} on"
     if abstention.error is None:
-        return f"{answers}: no image reaches it."
-    interval = _interval(*abstention.error_ci)
-    return f"{answers}: {abstention.coverage:.1%} of the images get one, {abstention.error:.1%} {interval} are wrong."
+        return f"{answers}. No image reaches it."
+    wrong = f"{abstention.error:.1%} {_interval(*abstention.error_ci)}"
+    return f"{answers}. {abstention.coverage:.1%} of the images reach it; of these answers, {wrong} are wrong."
 
 
 def _of_sets(sets: Any) -> str:
     coverage, per_class = sets.coverage, sets.coverage_per_class
     worst = min(per_class, key=per_class.__getitem__)
     return (
-        f"Sets of the labels with {sets.threshold:.1%} or more hold the right one of {coverage.value:.1%} "
-        f"{_interval(coverage.low, coverage.high)} of the images (wanted: {sets.level:.0%}), least of {worst}: "
-        f"{per_class[worst]:.1%}. They have {sets.mean_size:.2f} labels on average."
+        f"Sets of labels, for the right one in {sets.level:.0%} of them: those with a probability of {sets.threshold:.1%} "
+        f"or more. {coverage.value:.1%} {_interval(coverage.low, coverage.high)} of the sets hold it, least of {worst} "
+        f"with {per_class[worst]:.1%}; they have {sets.mean_size:.2f} labels on average."
     )
 
 

@@ -40,8 +40,8 @@ LIMITS = (0.05, 20.0)
 """Of temperatures and scales: where all images are right, the best temperature would be 0."""
 BIAS_LIMIT = 20.0
 NO_TEMPERATURE = (
-    "The temperature, {:.3g}, is at the end of those that are tried: either validation images are all right, and more of them are "
-    "needed, or what the network is sure of has nothing to do with what is right."
+    "The temperature, {:.3g}, is at the end of those that are tried: either validation images are all right, and more "
+    "of them are needed, or what the network is sure of has nothing to do with what is right."
 )
 
 

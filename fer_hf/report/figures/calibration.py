@@ -32,8 +32,8 @@ CLASS_BINS = 10
 FEWEST = 10
 """Images of a bin of one class, below which its frequency says nothing and is not drawn."""
 COLUMNS = 4
-BEFORE = {"color": VERMILION, "linestyle": "--", "marker": "s", "markersize": 4}
-AFTER = {"color": BLUE, "linestyle": "-", "marker": "o", "markersize": 4}
+BEFORE = {"color": VERMILION, "linestyle": "--", "marker": "s", "markersize": 4, "clip_on": False}
+AFTER = {"color": BLUE, "linestyle": "-", "marker": "o", "markersize": 4, "clip_on": False}
 
 
 @matplotlib.rc_context(STYLE)
@@ -77,8 +77,8 @@ def class_calibration_figure(calibration: Calibration, predictions: Predictions,
     Points of fewer than ten images are left out. The arguments are those of `calibration_figure`.
     """
     names = predictions.label_names
-    rows = -(-(len(names) + 1) // COLUMNS)  # one place is for the legend
-    figure = Figure(figsize=(7, 0.8 + 1.9 * rows), layout="constrained")
+    rows = -(-len(names) // COLUMNS)
+    figure = Figure(figsize=(7, 1.1 + 1.9 * rows), layout="constrained")
     grid = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
     both = _before_and_after(calibration, predictions)
     errors = [calibration_error_per_class(probabilities, predictions.labels, CLASS_BINS) for _, probabilities in both]
@@ -91,14 +91,13 @@ def class_calibration_figure(calibration: Calibration, predictions: Predictions,
         before, after = (error[label] for error in errors)
         axes.set_title(f"{name}\nerror {before:.1%} → {after:.1%}", fontsize=8.5)
         _finish_small(axes)
-    handles = grid.flat[0].get_legend_handles_labels()
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
-    grid.flat[len(names)].legend(*handles, loc="center")
     for axes in grid.flat[max(0, len(names) - COLUMNS) : len(names)]:
         axes.tick_params(labelbottom=True)
     figure.supxlabel("probability given to the class", fontsize=10)
     figure.supylabel("how often it is the true one", fontsize=10)
+    figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.suptitle(title_of("Reliability of each class", evaluation), fontsize=11)
     return figure
 
