@@ -1,12 +1,11 @@
 """How far probabilities can be believed: reliability, calibration errors, the Brier score."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
-Array = NDArray[Any]
+from fer_hf.metrics.curves import Array, Ranking
 
 
 def bin_of(probability: Array, bins: int) -> Array:
@@ -55,6 +54,25 @@ def expected_calibration_error(rows: Sequence[Mapping[str, float]]) -> float:
     return sum(row["count"] * abs(row["confidence"] - row["accuracy"]) for row in rows) / total
 
 
+def confidence_gaps(probabilities: Array, references: Array, bins: int = 15) -> csr_array:
+    """Confidence less correctness of each image, in the column of its bin: `(N, bins)`.
+
+    The mean over images of the absolute sums of the columns is the expected calibration error.
+    """
+    confidence, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == references
+    cells = np.arange(len(confidence)), bin_of(confidence, bins)
+    return csr_array((confidence - hit, cells), shape=(len(confidence), bins))
+
+
+def class_gaps(probabilities: Array, references: Array, bins: int = 15) -> csr_array:
+    """Probability of each class less whether it is the true one, by image, and by bin and class: `(N, bins * C)`."""
+    images, classes = probabilities.shape
+    gaps = probabilities - (np.asarray(references)[:, None] == np.arange(classes))
+    columns = bin_of(probabilities, bins) * classes + np.arange(classes)
+    rows = np.repeat(np.arange(images), classes)
+    return csr_array((gaps.ravel(), (rows, columns.ravel())), shape=(images, bins * classes))
+
+
 def calibration_error_per_class(probabilities: Array, references: Array, bins: int = 15) -> Array:
     """For each class, the gap between the probability given to it and how often it is the true one.
 
@@ -70,11 +88,8 @@ def calibration_error_per_class(probabilities: Array, references: Array, bins: i
         >>> calibration_error_per_class(np.array([[0.75, 0.25], [0.75, 0.25]]), np.array([0, 1]), bins=2).tolist()
         [0.25, 0.25]
     """
-    images, classes = probabilities.shape
-    gaps = probabilities - (np.asarray(references)[:, None] == np.arange(classes))
-    cells = bin_of(probabilities, bins) * classes + np.arange(classes)
-    sums = np.bincount(cells.ravel(), gaps.ravel(), minlength=bins * classes)
-    return np.abs(sums).reshape(bins, classes).sum(axis=0) / images
+    sums = class_gaps(probabilities, references, bins).sum(axis=0)
+    return np.abs(sums).reshape(bins, -1).sum(axis=0) / len(probabilities)
 
 
 def classwise_calibration_error(probabilities: Array, references: Array, bins: int = 15) -> float:
@@ -115,12 +130,17 @@ def adaptive_calibration_error(probabilities: Array, references: Array, bins: in
         >>> adaptive_calibration_error(np.array([[0.9, 0.1], [0.25, 0.75]]), np.array([0, 0]), bins=2)
         0.425
     """
+    return float(adaptive_calibration_errors(probabilities, references, np.ones((len(probabilities), 1)), bins)[0])
+
+
+def adaptive_calibration_errors(probabilities: Array, references: Array, weights: Array, bins: int = 15) -> Array:
+    """`adaptive_calibration_error` under R sets of weights `(N, R)`: `(R,)`."""
     confidence, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == references
-    _, place, counts = np.unique(confidence, return_inverse=True, return_counts=True)
-    images = np.concatenate([[0], np.cumsum(counts)])
-    gaps = np.concatenate([[0.0], np.cumsum(np.bincount(place, confidence - hit))])
-    limits = np.linspace(0, len(confidence), bins + 1)
-    return float(np.abs(np.diff(np.interp(limits, images, gaps))).sum() / len(confidence))
+    ranking = Ranking(confidence)
+    images, gaps = ranking.cumulate(weights), ranking.cumulate(weights * (confidence - hit)[:, None])
+    limits = np.linspace(0, images[-1], bins + 1)
+    at_limits = [np.interp(*columns) for columns in zip(limits.T, images.T, gaps.T, strict=True)]
+    return np.abs(np.diff(at_limits, axis=1)).sum(axis=1) / images[-1]
 
 
 def brier_score(probabilities: Array, references: Array) -> float:
@@ -138,5 +158,10 @@ def brier_score(probabilities: Array, references: Array) -> float:
         >>> brier_score(np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([0, 0]))
         0.25
     """
+    return float(squared_errors(probabilities, references).mean())
+
+
+def squared_errors(probabilities: Array, references: Array) -> Array:
+    """The Brier score of each image, `(N,)` in [0, 2]."""
     truth = np.asarray(references)[:, None] == np.arange(probabilities.shape[1])
-    return float(((probabilities - truth) ** 2).sum(axis=1).mean())
+    return ((probabilities - truth) ** 2).sum(axis=1)
