@@ -41,7 +41,20 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (quickstart, train, evaluate, calibrate, robustness, export, report, push, predict, study, compare, cache):
+for command in (
+    quickstart,
+    train,
+    evaluate,
+    calibrate,
+    robustness,
+    export,
+    report,
+    push,
+    predict,
+    study,
+    compare,
+    cache,
+):
     app.command()(command)
 app.add_typer(recipe, name="recipe")
 app.add_typer(data, name="data")
