@@ -17,6 +17,7 @@ from fer_hf.cli.cache import cache
 from fer_hf.cli.compare import compare
 from fer_hf.cli.data import app as data
 from fer_hf.cli.evaluate import evaluate
+from fer_hf.cli.explain import explain
 from fer_hf.cli.export import export
 from fer_hf.cli.predict import predict
 from fer_hf.cli.push import push
@@ -40,7 +41,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (quickstart, train, evaluate, robustness, export, report, push, predict, study, compare, cache):
+COMMANDS = (quickstart, train, evaluate, robustness, explain, export, report, push, predict, study, compare, cache)
+for command in COMMANDS:
     app.command()(command)
 app.add_typer(recipe, name="recipe")
 app.add_typer(data, name="data")
