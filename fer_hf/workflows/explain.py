@@ -1,7 +1,6 @@
 """What a model looks at: Grad-CAM on right and wrong predictions of each class, and whether it can be believed."""
 
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,14 +210,13 @@ def _sheet(part: Explained, record: Explanation, per_class: int) -> Image.Image:
             for place in places:
                 seen = overlay(part.faces[place], part.maps[place])
                 pictures += [_picture(part.faces[place]), _picture(seen)]
-                captions += [f"{names[label]} →", f"{names[part.predicted[place]]} {part.probability[place]:.0%}"]
+                captions += [f"{names[label]} ->", f"{names[part.predicted[place]]} {part.probability[place]:.0%}"]
                 marks += [None, "good" if right else "bad"]
             empty = 2 * (per_class - len(places))
             pictures += [blank] * empty
             captions += [""] * empty
             marks += [None] * empty
-    said = re.split(r"(?<=[,;]) ", verdict(record).rstrip("."))
-    title = f"{part.subject.title}: {record.images} images, {record.right} of them right. {' '.join(said)}"
+    title = f"{part.subject.title}: {record.images} images, {record.right} right (blue). {verdict(record)}"
     return contact_sheet(pictures, captions, columns=2 * per_class, title=title, marks=marks)
 
 
