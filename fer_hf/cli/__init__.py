@@ -19,6 +19,7 @@ from fer_hf.cli.data import app as data
 from fer_hf.cli.evaluate import evaluate
 from fer_hf.cli.explain import explain
 from fer_hf.cli.export import export
+from fer_hf.cli.features import features
 from fer_hf.cli.predict import predict
 from fer_hf.cli.push import push
 from fer_hf.cli.quickstart import quickstart
@@ -41,7 +42,21 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = (quickstart, train, evaluate, robustness, explain, export, report, push, predict, study, compare, cache)
+COMMANDS = (
+    quickstart,
+    train,
+    evaluate,
+    robustness,
+    explain,
+    features,
+    export,
+    report,
+    push,
+    predict,
+    study,
+    compare,
+    cache,
+)
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(recipe, name="recipe")

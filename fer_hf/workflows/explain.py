@@ -22,8 +22,8 @@ from fer_hf.report.figures.maps import MeanMap, mean_maps_figure, overlay
 from fer_hf.report.figures.style import save_figure
 from fer_hf.runs.analyses import Estimate, Explanation
 from fer_hf.runs.folder import Run
-from fer_hf.workflows.evaluated import Evaluated, evaluated
 from fer_hf.workflows.report import redraw
+from fer_hf.workflows.subject import Subject, load_subject
 
 logger = logging.getLogger(__name__)
 SEED = 0
@@ -41,7 +41,7 @@ class Explained:
     `(N, h, w)` its Grad-CAM. `road` and `road_random` `(n,)` are the scores of those at the places `scored`.
     """
 
-    subject: Evaluated
+    subject: Subject
     rows: list[int]
     faces: Array
     maps: Array
@@ -104,7 +104,7 @@ def explain(
     run = Run.open(run)
     folder = Path(output) if output else run.path / "explain"
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [_explained(evaluated(run, each, split), per_class, batch_size) for each in data or [None]]
+    parts = [_explained(load_subject(run, each, split), per_class, batch_size) for each in data or [None]]
     stem = "+".join(part.subject.key for part in parts)
     files = {what: folder / f"{stem}-{what}" for what in ("grad-cam.png", "mean-maps.png", "road.csv")}
     inside = {what: f"explain/{path.name}" if output is None else None for what, path in files.items()}
@@ -132,7 +132,7 @@ def _shown(estimate: Estimate) -> str:
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
-def _explained(subject: Evaluated, per_class: int, batch_size: int) -> Explained:
+def _explained(subject: Subject, per_class: int, batch_size: int) -> Explained:
     """Choose, draw and score."""
     place = explainable(subject.classifier)
     predictions, spec = subject.predictions, subject.classifier.spec
