@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fer_hf.console import track
-from fer_hf.data.decode import Array
 from fer_hf.errors import UserError
 from fer_hf.explain.features import require_pytorch
 from fer_hf.images.transforms import EvalTransform
+from fer_hf.metrics import Array
 from fer_hf.models.classifier import Classifier
 from fer_hf.models.network import FeatureMap, feature_map
 
@@ -57,7 +57,7 @@ def explainable(classifier: Classifier) -> FeatureMap:
 
 
 def grad_cam(
-    classifier: Classifier, images: Tensor | Sequence[Tensor], targets: Sequence[int], batch_size: int = 32
+    classifier: Classifier, images: Tensor | Sequence[Tensor], targets: Sequence[int] | Array, batch_size: int = 32
 ) -> np.ndarray:
     """Grad-CAM (Selvaraju et al., arXiv 1610.02391): which places of an image speak for a class.
 
@@ -112,7 +112,11 @@ def random_maps(count: int, grid: tuple[int, int], size: tuple[int, int], seed: 
 
 
 def road_scores(
-    classifier: Classifier, images: Tensor | Sequence[Tensor], maps: Array, targets: Sequence[int], seed: int = 0
+    classifier: Classifier,
+    images: Tensor | Sequence[Tensor],
+    maps: Array,
+    targets: Sequence[int] | Array,
+    seed: int = 0,
 ) -> np.ndarray:
     """ROAD (Rong et al., arXiv 2202.00449): does a map tell the places that matter to the network from the others?
 

@@ -11,8 +11,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 
-from fer_hf.data.decode import Array
 from fer_hf.errors import UserError
+from fer_hf.metrics import Array
 
 COMPONENTS = 50
 """Principal components that t-SNE begins with, as its authors do (van der Maaten and Hinton 2008)."""

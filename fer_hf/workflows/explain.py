@@ -7,17 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from fer_hf.collect.sheet import contact_sheet
-from fer_hf.data.decode import Array
 from fer_hf.errors import UserError
 from fer_hf.explain.maps import explainable, grad_cam, random_maps, road_scores
 from fer_hf.files import write_csv, written_whole
 from fer_hf.images.spec import ImageSpec
 from fer_hf.images.transforms import EvalTransform
 from fer_hf.machine import process_settings_kept
+from fer_hf.metrics import Array
 from fer_hf.report.figures.maps import MeanMap, mean_maps_figure, overlay
 from fer_hf.report.figures.style import save_figure
 from fer_hf.runs.analyses import Estimate, Explanation
@@ -30,6 +31,8 @@ SEED = 0
 SCORED = 70
 """Images that ROAD scores at most; it takes about a third of a second for each."""
 RESAMPLES = 10_000
+LEAST = 0.01
+"""A difference in ROAD that matters: one percent of confidence."""
 COLUMNS = ("id", "label", "predicted", "probability", "road", "road_random")
 
 
@@ -104,7 +107,8 @@ def explain(
     run = Run.open(run)
     folder = Path(output) if output else run.path / "explain"
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [_explained(load_subject(run, each, split), per_class, batch_size) for each in data or [None]]
+    sources: Sequence[str | None] = data or [None]
+    parts = [_explained(load_subject(run, each, split), per_class, batch_size) for each in sources]
     stem = "+".join(part.subject.key for part in parts)
     files = {what: folder / f"{stem}-{what}" for what in ("grad-cam.png", "mean-maps.png", "road.csv")}
     inside = {what: f"explain/{path.name}" if output is None else None for what, path in files.items()}
@@ -172,15 +176,15 @@ def _as_seen(images: Tensor | Sequence[Tensor], spec: ImageSpec) -> Array:
 
 
 def _record(part: Explained, sheet: str | None, means: str | None, scores: str | None) -> Explanation:
-    difference = _estimate(part.road - part.road_random)
+    difference = mean_estimate(part.road - part.road_random)
     return Explanation(
         evaluation=part.subject.key,
         method="Grad-CAM",
         layer=explainable(part.subject.classifier).name,
         images=len(part.rows),
-        road=_estimate(part.road),
-        road_random=_estimate(part.road_random),
-        better_than_random=difference.low > 0,
+        road=mean_estimate(part.road),
+        road_random=mean_estimate(part.road_random),
+        better_than_random=believable(difference),
         sheet=sheet,
         means=means,
         right=int(part.right.sum()),
@@ -190,8 +194,26 @@ def _record(part: Explained, sheet: str | None, means: str | None, scores: str |
     )
 
 
-def _estimate(values: Array) -> Estimate:
-    """The mean of values `(N,)` and its 95 % bootstrap interval."""
+def believable(difference: Estimate) -> bool:
+    """Whether maps are better than random ones: surely, and by enough to matter.
+
+    Args:
+        difference: of their ROAD scores.
+
+    Example:
+        >>> believable(Estimate(0.06, 0.04, 0.08)), believable(Estimate(0.06, -0.01, 0.13))
+        (True, False)
+    """
+    return difference.low > 0 and difference.value >= LEAST
+
+
+def mean_estimate(values: Array) -> Estimate:
+    """The mean of values `(N,)` and its 95 % bootstrap interval, of images drawn with replacement.
+
+    Example:
+        >>> mean_estimate(np.ones(5))
+        Estimate(value=1.0, low=1.0, high=1.0)
+    """
     drawn = np.random.default_rng(SEED).integers(len(values), size=(RESAMPLES, len(values)))
     low, high = np.quantile(values[drawn].mean(axis=1), [0.025, 0.975])
     return Estimate(float(values.mean()), float(low), float(high))
@@ -235,7 +257,7 @@ def _side_by_side(sheets: Sequence[Image.Image]) -> Image.Image:
     return whole
 
 
-def _means(parts: Sequence[Explained], records: Sequence[Explanation]) -> object:
+def _means(parts: Sequence[Explained], records: Sequence[Explanation]) -> Figure:
     """The figure of the mean maps: rows of right and of wrong predictions for each source."""
     names = parts[0].subject.faces.label_names
     rows = {}

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, List, Value
+from matplotlib.figure import Figure
 from PIL import Image
 
 from fer_hf.collect.sheet import contact_sheet
-from fer_hf.data.decode import Array, decode_rows, undecoded
+from fer_hf.data.decode import decode_rows, undecoded
 from fer_hf.errors import UserError
 from fer_hf.explain.features import penultimate_features
 from fer_hf.explain.space import domain_probe, nearest, pca_plane, tsne_plane
 from fer_hf.files import written_whole
 from fer_hf.machine import process_settings_kept
+from fer_hf.metrics import Array
 from fer_hf.metrics.distances import frechet_distance, maximum_mean_discrepancy
 from fer_hf.report.figures.space import planes_figure
 from fer_hf.report.figures.style import save_figure
@@ -76,7 +78,8 @@ def features(
     run = Run.open(run)
     folder = Path(output) if output else run.path / "features"
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [load_subject(run, each, split) for each in data or [None]]
+    sources: Sequence[str | None] = data or [None]
+    parts = [load_subject(run, each, split) for each in sources]
     sets = [penultimate_features(p.classifier, p.faces.splits[split], pixels=p.faces.pixels(split)) for p in parts]
     queries = _queries(parts[0], query)
     stem = "+".join(part.key for part in parts)
@@ -104,9 +107,10 @@ def _write(path: Path, part: Subject, values: Array) -> None:
 
 
 def _domains(parts: Sequence[Subject], sets: Sequence[Array]) -> Domains:
-    accuracy, chance = domain_probe(*sets)
+    accuracy, chance = domain_probe(sets[0], sets[1])
     return Domains(
-        *(f"{part.faces.dataset} {part.split}" for part in parts),
+        first=f"{parts[0].faces.dataset} {parts[0].split}",
+        second=f"{parts[1].faces.dataset} {parts[1].split}",
         images=[len(values) for values in sets],
         frechet=frechet_distance(*sets),
         mmd=maximum_mean_discrepancy(*sets),
@@ -115,7 +119,7 @@ def _domains(parts: Sequence[Subject], sets: Sequence[Array]) -> Domains:
     )
 
 
-def _planes(parts: Sequence[Subject], sets: Sequence[Array]) -> object:
+def _planes(parts: Sequence[Subject], sets: Sequence[Array]) -> Figure:
     """PCA and t-SNE of at most `ON_PLANES` images, as many of each source, drawn by a fixed seed."""
     share = ON_PLANES // len(parts)
     rng = np.random.default_rng(SEED)
@@ -167,10 +171,15 @@ def _neighbours(parts: Sequence[Subject], sets: Sequence[Array], queries: Sequen
             part, own = owners[row]
             name = part.faces.label_names[part.predictions.labels[own]]
             pictures += decode_rows(undecoded(part.faces.splits[part.split]), [own])
-            captions.append(f"{name}\n{part.predictions.ids[own]}\n{beside}")
+            captions.append(f"{name}\n{_end(part.predictions.ids[own])}\n{beside}")
             marks.append("good" if beside == "query" else None)
     enlarged = [p.resize((96, 96), Image.Resampling.NEAREST) if max(p.size) < 96 else p for p in pictures]
     title = " and ".join(part.title for part in parts)
     return contact_sheet(
         enlarged, captions, 1 + min(k, len(whole) - 1), title=f"{title}: true class, id, cosine", marks=marks
     )
+
+
+def _end(name: str) -> str:
+    """The end of an id, which tells it from the others, as long as a picture is wide."""
+    return name if len(name) < 15 else f"…{name[-12:]}"

@@ -14,13 +14,12 @@ from torch import Tensor
 
 from fer_hf.collect.sheet import contact_sheet
 from fer_hf.console import track
-from fer_hf.data.decode import Array
 from fer_hf.data.subsets import thin_out
 from fer_hf.errors import UserError
 from fer_hf.files import written_whole
 from fer_hf.images.corruptions import CORRUPTIONS, STRENGTHS, corrupt
 from fer_hf.machine import process_settings_kept
-from fer_hf.metrics import expected_calibration_error, macro_f1_of, reliability
+from fer_hf.metrics import Array, expected_calibration_error, macro_f1_of, reliability
 from fer_hf.metrics.corruption import mean_corruption_error
 from fer_hf.models.classifier import Format
 from fer_hf.report.figures.robustness import robustness_figure

@@ -34,19 +34,15 @@ def planes_figure(planes: Mapping[str, Array], groups: Mapping[str, Sequence[Any
         axes.set_title(f"{plane}, {group}", fontsize=10)
         axes.set_xticks([])
         axes.set_yticks([])
-    for column, place in zip(
-        grid[-1, :columns], ("lower center",) if columns == 1 else ("lower left", "lower right"), strict=False
-    ):
-        handles, labels = column.get_legend_handles_labels()
-        figure.legend(
-            handles, labels, loc=f"outside {place}", ncols=4 if columns == 1 else 2, fontsize=8, markerscale=2
-        )
+    places: Any = ("outside lower center",) if columns == 1 else ("outside lower left", "outside lower right")
+    for axes, place in zip(grid[-1, :columns], places, strict=True):
+        handles, labels = axes.get_legend_handles_labels()
+        figure.legend(handles, labels, loc=place, ncols=4 // columns, fontsize=8, markerscale=2)
     figure.suptitle(wrapped(title), fontsize=11)
     return figure
 
 
 def _scatter(axes: Any, places: Array, groups: Sequence[Any]) -> None:
-    """Points in a random order, so that no group lies above another."""
     names = list(dict.fromkeys(sorted(groups)))
     of = np.array([names.index(group) for group in groups])
     for number, name in enumerate(names):
