@@ -2,7 +2,7 @@
 
 After the corruptions of ImageNet-C (Hendrycks and Dietterich, arXiv 1903.12261), with those that faces meet: turned
 heads, sunglasses, masks. Lengths are shares of the shorter edge and a low resolution is a number of pixels, so that
-a face of 48 pixels and one of 224 lose alike; noise and JPEG, whose grain is the pixel, have the same strength at any size.
+a face of 48 pixels and one of 224 lose alike; noise and JPEG, whose grain is the pixel, are as strong at any size.
 
 Randomness is keyed by (seed, index): an image gets the same noise, angle and direction whatever the batch, the model
 and the strength.

@@ -229,8 +229,8 @@ class Explanation:
     the ROAD score (arXiv 2202.00449) of the maps and `road_random` that of random maps on the same images: half of
     what confidence loses when the most important places are taken out less what it loses with the least important
     ones. `difference` is that of the two, image by image; maps are `better_than_random` where its interval lies above
-    0 and it is at least 0.01, and otherwise they must not be shown as an explanation. `sheet`, `means` and `scores` (csv) are files of the run,
-    None where they were written elsewhere.
+    0 and it is at least 0.01, and otherwise they must not be shown as an explanation. `sheet`, `means` and `scores`
+    (csv) are files of the run, None where they were written elsewhere.
     """
 
     evaluation: str
