@@ -18,7 +18,9 @@ from fer_hf.cli.calibrate import calibrate
 from fer_hf.cli.compare import compare
 from fer_hf.cli.data import app as data
 from fer_hf.cli.evaluate import evaluate
+from fer_hf.cli.explain import explain
 from fer_hf.cli.export import export
+from fer_hf.cli.features import features
 from fer_hf.cli.predict import predict
 from fer_hf.cli.push import push
 from fer_hf.cli.quickstart import quickstart
@@ -43,7 +45,7 @@ app = typer.Typer(
 )
 PANELS = {
     "Train": (quickstart, train, study),
-    "Judge": (evaluate, calibrate, robustness, compare, report),
+    "Judge": (evaluate, calibrate, robustness, explain, features, compare, report),
     "Use": (predict, export, push),
 }
 for panel, commands in PANELS.items():

@@ -1,8 +1,8 @@
 """Images as a worse camera, a worse light or an obstacle would give them, at five strengths.
 
 After the corruptions of ImageNet-C (Hendrycks and Dietterich, arXiv 1903.12261), with those that faces meet: turned
-heads, sunglasses, masks. Lengths are shares of the shorter edge, so that an image of 48 pixels and one of 224 lose
-alike; noise and JPEG, whose grain is the pixel, have the same strength at any size.
+heads, sunglasses, masks. Lengths are shares of the shorter edge and a low resolution is a number of pixels, so that
+a face of 48 pixels and one of 224 lose alike; noise and JPEG, whose grain is the pixel, are as strong at any size.
 
 Randomness is keyed by (seed, index): an image gets the same noise, angle and direction whatever the batch, the model
 and the strength.
@@ -88,9 +88,10 @@ def low_light(images: Tensor, gamma: float, _: Keys) -> Tensor:
     return tv.adjust_gamma(images, gamma)
 
 
-def low_resolution(images: Tensor, share: float, _: Keys) -> Tensor:
-    """Taken from afar: shrunk to a `share` of each edge, and enlarged again."""
-    small = [max(1, round(share * pixels)) for pixels in images.shape[-2:]]
+def low_resolution(images: Tensor, edge: float, _: Keys) -> Tensor:
+    """Taken from afar: shrunk to a shorter edge of `edge` pixels, where it is longer, and enlarged again."""
+    scale = min(1.0, edge / min(images.shape[-2:]))
+    small = [round(scale * pixels) for pixels in images.shape[-2:]]
     return tv.resize(tv.resize(images, small, antialias=True), list(images.shape[-2:]), antialias=True)
 
 
@@ -132,7 +133,7 @@ CORRUPTIONS: dict[str, tuple[Callable[[Tensor, float, Keys], Tensor], tuple[floa
     "gaussian_noise": (gaussian_noise, (0.04, 0.08, 0.12, 0.18, 0.26)),
     "jpeg": (jpeg, (40, 25, 15, 10, 6)),
     "low_light": (low_light, (1.5, 2, 3, 4, 6)),
-    "low_resolution": (low_resolution, (0.6, 0.45, 0.33, 0.25, 0.17)),
+    "low_resolution": (low_resolution, (29, 22, 16, 12, 8)),
     "rotation": (rotation, (6, 12, 18, 24, 30)),
     "eyes_covered": (eyes_covered, (0.06, 0.11, 0.16, 0.21, 0.26)),
     "mouth_covered": (mouth_covered, (0.06, 0.11, 0.16, 0.21, 0.26)),

@@ -4,6 +4,7 @@ A network of timm comes bare, as `timm_model` in transformers' `TimmWrapperForIm
 under our attention (`models.attention`); all others are models of transformers.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -186,6 +187,15 @@ class FeatureMap:
     module: nn.Module
     layout: Literal["BCHW", "BHWC", "BNC"]
     """Of its output: channels first, channels last, or `N` tokens, the last of which are the places row by row."""
+    grid: tuple[int, int]
+    """Rows and columns of places."""
+
+    def as_bchw(self, output: Tensor) -> Tensor:
+        """The module's output, or its gradient, as `(B, C, rows, columns)`; tokens that are no places are left out."""
+        if self.layout == "BNC":
+            rows, columns = self.grid
+            output = output[:, -rows * columns :].unflatten(1, self.grid)
+        return output if self.layout == "BCHW" else output.permute(0, 3, 1, 2)
 
 
 def feature_map(model: nn.Module, size: tuple[int, int]) -> FeatureMap:
@@ -222,7 +232,7 @@ def feature_map(model: nn.Module, size: tuple[int, int]) -> FeatureMap:
             if layout := _layout(module, output, size):
                 (gradient,) = torch.autograd.grad(loss, output, retain_graph=True, allow_unused=True)
                 if gradient is not None and _share_of_places(gradient, layout) > 0.5:
-                    return FeatureMap(name, module, layout)
+                    return FeatureMap(name, module, layout, _grid(model, output, layout, size))
     raise UserError(f"{type(model).__name__} has no feature map of more than one place at {size[0]}x{size[1]} pixels.")
 
 
@@ -236,6 +246,18 @@ def _layout(module: nn.Module, output: Any, size: tuple[int, int]) -> Any:
             if height * width > 1 and height * size[1] == width * size[0]:
                 return layout
     return None
+
+
+def _grid(model: nn.Module, output: Tensor, layout: str, size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of places. Of tokens, those that timm calls prefixes are none; else the largest grid fits."""
+    if layout != "BNC":
+        height, width = output.shape[2:] if layout == "BCHW" else output.shape[1:3]
+        return height, width
+    prefixes = getattr(timm_network(model)[1], "num_prefix_tokens", 0)
+    step = math.gcd(*size)
+    height, width = size[0] // step, size[1] // step  # the smallest grid of this aspect ratio
+    times = max(1, math.isqrt((output.shape[1] - prefixes) // (height * width)))
+    return times * height, times * width
 
 
 def _share_of_places(gradient: Tensor, layout: str) -> float:

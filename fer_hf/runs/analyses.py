@@ -249,9 +249,12 @@ class Robustness:
 class Explanation:
     """Maps of what the network looks at, and whether they are any better than random ones.
 
-    `road` is the ROAD score (arXiv 2202.00449) of the maps and `road_random` that of random maps: the confidence lost
-    when the most important places are taken out less that lost with the least important ones. `sheet` and `means` are
-    files of the run.
+    `images` were explained, so many of them (`right`) classified rightly, and `scored` of them were scored. `road` is
+    the ROAD score (arXiv 2202.00449) of the maps and `road_random` that of random maps on the same images: half of
+    what confidence loses when the most important places are taken out less what it loses with the least important
+    ones. `difference` is that of the two, image by image; maps are `better_than_random` where its interval lies above
+    0 and it is at least 0.01, and otherwise they must not be shown as an explanation. `sheet`, `means` and `scores`
+    (csv) are files of the run, None where they were written elsewhere.
     """
 
     evaluation: str
@@ -263,6 +266,10 @@ class Explanation:
     better_than_random: bool
     sheet: str | None = None
     means: str | None = None
+    right: int | None = None
+    scored: int | None = None
+    difference: Estimate | None = None
+    scores: str | None = None
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,12 @@ from torch import Tensor
 
 from fer_hf.collect.sheet import contact_sheet
 from fer_hf.console import track
-from fer_hf.data.decode import Array
 from fer_hf.data.subsets import thin_out
 from fer_hf.errors import UserError
 from fer_hf.files import written_whole
 from fer_hf.images.corruptions import CORRUPTIONS, STRENGTHS, corrupt
 from fer_hf.machine import process_settings_kept
-from fer_hf.metrics import expected_calibration_error, macro_f1_of, reliability
+from fer_hf.metrics import Array, expected_calibration_error, macro_f1_of, reliability
 from fer_hf.metrics.corruption import mean_corruption_error
 from fer_hf.models.classifier import Format
 from fer_hf.report.figures.robustness import robustness_figure
@@ -28,8 +27,8 @@ from fer_hf.report.figures.style import save_figure
 from fer_hf.runs.analyses import Corruption, Robustness
 from fer_hf.runs.folder import Run
 from fer_hf.runs.predictions import write_predictions
-from fer_hf.workflows.evaluated import Evaluated, evaluated
 from fer_hf.workflows.report import redraw
+from fer_hf.workflows.subject import Subject, load_subject
 
 logger = logging.getLogger(__name__)
 SEED = 0
@@ -70,16 +69,16 @@ def robustness(
     Example:
         `robustness("runs/mine/20260131-175900", per_class=100).mean_corruption_error`
     """
-    subject = evaluated(run, data, split, format, batch_size)
+    subject = load_subject(run, data, split, format, batch_size)
     record = _measure(subject, per_class, batch_size)
     if baseline is not None:
-        record = _relative(record, subject, evaluated(baseline, data, split, "pytorch", batch_size), batch_size)
+        record = _relative(record, subject, load_subject(baseline, data, split, "pytorch", batch_size), batch_size)
     subject.run.update(robustness={record.evaluation: record})
     redraw(subject.run)
     return record
 
 
-def _measure(subject: Evaluated, per_class: int | None, batch_size: int) -> Robustness:
+def _measure(subject: Subject, per_class: int | None, batch_size: int) -> Robustness:
     """Corrupt and classify, and write what `robustness` says, but for metrics.json."""
     whole = subject.faces.splits[subject.split]
     chosen, _ = thin_out(whole, per_class=per_class, seed=SEED)
@@ -109,7 +108,7 @@ def _measure(subject: Evaluated, per_class: int | None, batch_size: int) -> Robu
     return record
 
 
-def _corrupted_logits(subject: Evaluated, rows: list[int], batch_size: int) -> dict[tuple[str, int], Array]:
+def _corrupted_logits(subject: Subject, rows: list[int], batch_size: int) -> dict[tuple[str, int], Array]:
     """Logits `(N, C)` of the images in `rows` under each corruption at each strength."""
     kinds = [(name, strength) for name in CORRUPTIONS for strength in STRENGTHS]
     parts: dict[tuple[str, int], list[Array]] = {kind: [] for kind in kinds}
@@ -138,7 +137,7 @@ def _figures(name: str, strength: int, labels: Array, logits: Array) -> Corrupti
     return Corruption(name, strength, accuracy, float(macro_f1_of(confusion)), expected_calibration_error(bins))
 
 
-def _relative(record: Robustness, subject: Evaluated, other: Evaluated, batch_size: int) -> Robustness:
+def _relative(record: Robustness, subject: Subject, other: Subject, batch_size: int) -> Robustness:
     """The record with its error relative to another run's on the same images."""
     name = other.run.path.resolve().name
     contents = [each.faces.content(each.split) for each in (subject, other)]
@@ -177,7 +176,7 @@ def _write_logits(path: Path, chosen: Dataset, corrupted: dict[tuple[str, int], 
     write_predictions(path, Dataset.from_dict(columns, features=features), np.concatenate(list(corrupted.values())))
 
 
-def _examples(subject: Evaluated, row: int) -> Image.Image:
+def _examples(subject: Subject, row: int) -> Image.Image:
     """One image as it is and at each strength, a row for each corruption."""
     [image] = subject.images().__getitems__([row])["images"]
     tiles = [

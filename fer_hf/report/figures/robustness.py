@@ -31,7 +31,7 @@ def robustness_figure(record: Robustness, title: str) -> Figure:
         axes.plot(at, errors, color=VERMILION, marker="s", markersize=3, linestyle="--", label="calibration error")
         last = points[-1]
         beside = {"textcoords": "offset points", "ha": "right", "fontsize": 8, "color": BLUE}
-        axes.annotate(f"{last.accuracy:.0%}", (last.strength, last.accuracy), xytext=(3, 5), **beside)
+        axes.annotate(f"{last.accuracy:.0%}", (last.strength, last.accuracy), xytext=(4, -12), **beside)
         axes.set_title(name.replace("_", " "), fontsize=10)
         axes.set_xticks(at)
         axes.grid(axis="y")
@@ -40,7 +40,7 @@ def robustness_figure(record: Robustness, title: str) -> Figure:
     highest = max(each.accuracy for each in [clean, *record.corruptions])
     grid[0, 0].set(ylim=(0, min(1.02, np.ceil(highest * 10 + 0.5) / 10)))
     grid[0, 0].yaxis.set_major_formatter(PERCENT)
-    figure.supxlabel("strength of the corruption (0: the images as they are)", fontsize=10)
+    grid[-1, COLUMNS // 2].set_xlabel("strength of the corruption (0: the images as they are)")
     figure.suptitle(wrapped(f"Robustness: {title} ({record.images:,} images)"), fontsize=11)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)

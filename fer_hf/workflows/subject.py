@@ -18,8 +18,8 @@ from fer_hf.workflows.report import redraw
 
 
 @dataclass(frozen=True)
-class Evaluated:
-    """What `evaluated` returns: the run, its classifier, and the faces with the classifier's predictions.
+class Subject:
+    """What `load_subject` returns: the run, its classifier, and the faces with the classifier's predictions.
 
     `key` is that of the evaluation in metrics.json; `predictions` are in the order of `faces.splits[split]`.
     """
@@ -41,13 +41,13 @@ class Evaluated:
         return f"{self.faces.dataset}, {self.split}"
 
 
-def evaluated(
+def load_subject(
     run: str | Path | Run,
     data: str | None = None,
     split: str = "test",
     format: Format = "pytorch",
     batch_size: int = 128,
-) -> Evaluated:
+) -> Subject:
     """Load a run, its faces or those of another source, and its predictions on them.
 
     Stored predictions are read; where there are none for these very images, the run is evaluated, as by `evaluate`.
@@ -78,7 +78,7 @@ def evaluated(
         [evaluation] = evaluate_on(faces, split, [classifier], run, options)
         redraw(run)
         file = run.path / evaluation.predictions
-    return Evaluated(run, classifier, faces, split, file.stem, read_predictions(file))
+    return Subject(run, classifier, faces, split, file.stem, read_predictions(file))
 
 
 def _stored(run: Run, wanted: tuple[str, str, str, str]) -> Path | None:
