@@ -183,8 +183,16 @@ def _name_labels(config: Any, labels: Sequence[str]) -> None:
     config.label2id = {label: i for i, label in enumerate(labels)}
     if hasattr(config, "label_names"):
         config.label_names = list(labels)
-    if "num_labels" in vars(config):  # of its own, as PVT's in transformers 5; elsewhere it follows from the names
-        config.num_labels = len(labels)
+    _count_labels(config)
+
+
+def _count_labels(config: Any) -> None:
+    """Give PVT's config its number of labels, which elsewhere follows from the names: it would be, and save, 1000.
+
+    As an entry of the config's own, since that is what is saved: transformers 4.57 has only a property of that name.
+    """
+    if "num_labels" in signature(type(config).__init__).parameters:
+        vars(config)["num_labels"] = len(labels_of(config))
 
 
 def _timm_config(name: str) -> TimmWrapperConfig:
@@ -372,6 +380,7 @@ def save_model(model: PreTrainedModel, processor: Any, folder: Path) -> None:
         processor: its image processor.
         folder: is made when it is not there.
     """
+    _count_labels(model.config)
     model.save_pretrained(folder)
     if not isinstance(processor, TimmWrapperImageProcessor):  # whose settings are in the model's config.json
         processor.save_pretrained(folder)
@@ -380,8 +389,6 @@ def save_model(model: PreTrainedModel, processor: Any, folder: Path) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     labels = labels_of(model.config)
     config |= {"id2label": {str(i): label for i, label in enumerate(labels)}, "label2id": model.config.label2id}
-    if "num_labels" in signature(type(model.config).__init__).parameters:  # PVT would have 1000 otherwise
-        config["num_labels"] = len(labels)
     write_text(path, json.dumps(config, indent=2) + "\n")
     for weights in folder.glob("*.safetensors"):
         shutil.copymode(path, weights)  # safetensors lets nobody but the owner read them
