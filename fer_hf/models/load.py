@@ -4,12 +4,10 @@ Labels travel by name: a checkpoint whose labels cover the wanted ones keeps the
 any other gets a new head. Input size, mean and std end up where `AutoImageProcessor` finds them again.
 """
 
-import errno
 import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ import transformers
 from PIL import Image
 from safetensors import SafetensorError
 from transformers import (
-    AutoConfig,
     AutoImageProcessor,
     AutoModelForImageClassification,
     PreTrainedModel,
@@ -35,7 +32,7 @@ from fer_hf.files import write_text
 from fer_hf.images.spec import ImageSpec
 from fer_hf.models.attention import EmotionAttentionConfig, EmotionAttentionForImageClassification
 from fer_hf.models.network import head_names, heads, initialise_head, network, select_outputs, without_prefix
-from fer_hf.models.resolve import Source, resolve
+from fer_hf.models.resolve import OTHERS, Source, explained, load_config, resolve
 from fer_hf.models.weights import fill
 from fer_hf.runs.folder import Run
 
@@ -45,7 +42,6 @@ CONTAMINATION_NOTE = (
     "set with disgust recall 1.0, which fits over-sampling before the split). FER2013 scores that start from it are "
     "inflated; compare with a control from `google/vit-base-patch16-224-in21k`."
 )
-OTHERS = "Take another network, such as timm/resnet18.a1_in1k or timm/efficientnet_b0.ra_in1k."
 NEW, KEPT = "new (random weights)", "kept, rows by name"
 
 
@@ -116,31 +112,9 @@ def load_model(name: str | Path | Run, labels: Sequence[str] | None = None, **op
         (('happy', 'sad'), 'new (random weights)')
     """
     settings, source = ModelOptions(**options), resolve(name)
-    try:
+    with explained(source, settings.dropout):
         loaded = _load(source, labels, settings)
         return _with_attention(loaded, source) if settings.attention else loaded
-    except UserError:
-        raise
-    except TypeError as error:  # of timm's constructors, which do not all take both
-        if not settings.dropout:
-            raise
-        keys = " or model.".join(settings.dropout)
-        raise UserError(f"{source.name!r} does not take model.{keys}: {error}.") from error
-    except RuntimeError as error:  # of timm's constructors, under the way in which transformers calls them
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"transformers {transformers.__version__} cannot load {source.name!r}: {reason} {OTHERS}"
-        ) from error
-    except (OSError, ValueError, SafetensorError) as error:
-        if getattr(error, "errno", None) == errno.ENOSPC:
-            raise
-        reason = str(error).strip().splitlines()[0]
-        if source.folder:
-            raise UserError(f"The model in {source.name!r} could not be loaded: {reason}") from error
-        near = get_close_matches(source.name.removeprefix("timm/").split(".")[0], timm.list_models(), n=3)
-        hint = f" timm models of a similar name: {', '.join(near)}." if near else ""
-        message = f"The model {source.name!r} could not be loaded: neither as a folder, nor from timm or the Hub: "
-        raise UserError(message + reason + hint) from error
 
 
 def _load(source: Source, labels: Sequence[str] | None, options: ModelOptions) -> Loaded:
@@ -235,11 +209,6 @@ def _with_attention(loaded: Loaded, source: Source) -> Loaded:
     mean, std = list(images["mean"]), list(images["std"])
     processor = ViTImageProcessor(size=size, resample=resample, image_mean=mean, image_std=std, do_convert_rgb=True)
     return Loaded(model, processor, loaded.base_model, NEW, loaded.notes)
-
-
-def load_config(source: Source) -> Any:
-    """The config of a checkpoint in a folder or on the Hub, timm's included."""
-    return AutoConfig.from_pretrained(source.location, trust_remote_code=False)
 
 
 def load_processor(source: Source, config: Any, **changes: Any) -> Any:
