@@ -91,6 +91,12 @@ def quiet_libraries() -> None:
             getattr(sys.modules[module], switch)()
 
 
+def counted(count: float, noun: str) -> str:
+    """A number of things: `1 image`, `1,200 images`, `1.5 epochs`."""
+    shown = f"{count:,}" if isinstance(count, int) else f"{count:g}"
+    return f"{shown} {noun}{'' if count == 1 else 's'}"
+
+
 def track(items: Iterable[T], what: str, total: int | None = None, quiet: bool = False) -> Iterator[T]:
     """Iterate, with a progress bar from the third second on; without a terminal, with a line in the log now and then.
 

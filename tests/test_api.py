@@ -11,6 +11,7 @@ import warnings
 import datasets
 import pytest
 import torch
+from face_folder import write_faces
 from huggingface_hub.utils import are_progress_bars_disabled
 from transformers.utils import logging as transformers_logging
 
@@ -77,7 +78,7 @@ def settings() -> dict[str, object]:
         "logging switched off": logging.root.manager.disable,
         "threads": torch.get_num_threads(),
         "matmul precision": torch.get_float32_matmul_precision(),
-        "garbage collection": (gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()),
+        "garbage collection": (gc.isenabled(), gc.get_threshold()),
         "bars of datasets": datasets.are_progress_bars_disabled(),
         "bars of transformers": transformers_logging.is_progress_bar_enabled(),
         "bars of huggingface_hub": are_progress_bars_disabled(),
@@ -85,14 +86,17 @@ def settings() -> dict[str, object]:
     }
 
 
-def test_train_and_evaluate_leave_no_setting_changed(tmp_path, capfd):
+def test_train_and_evaluate_leave_no_setting_changed(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(gc, "freeze", pytest.fail)
     assert all(map(callable, (fer_hf.train, fer_hf.evaluate)))  # what torch and others change when they are imported
     torch.set_num_threads(3)  # a number that no training chooses
     datasets.enable_progress_bars()
     transformers_logging.enable_progress_bar()
     before = settings()
-    overrides = ["data.fraction=0.05", "train.num_train_epochs=1", "export.onnx=false", "export.int8=false"]
-    run = fer_hf.train(fer_hf.load_recipe("quickstart", [*overrides, "model.image_size=32"]), tmp_path / "run")
+    write_faces(tmp_path / "faces", train=3, validation=2, test=1)
+    overrides = [f"data.source=folder:{tmp_path / 'faces'}", "model.image_size=32", "train.num_train_epochs=1"]
+    recipe = fer_hf.load_recipe("quickstart", [*overrides, "export.onnx=false", "export.int8=false"])
+    run = fer_hf.train(recipe, tmp_path / "run")
     assert settings() == before
     figures = fer_hf.evaluate(run, split="validation", tta="flip")
     assert settings() == before

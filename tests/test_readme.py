@@ -43,7 +43,7 @@ def shell(command: str, folder: Path, env: dict[str, str]) -> str:
 
 
 DRIVER = """
-import io, shlex, subprocess, sys, traceback
+import gc, io, shlex, subprocess, sys, traceback
 from fer_hf.cli import main
 for number, line in enumerate(sys.argv[1:]):
     print(f"--- {number}", flush=True)
@@ -56,6 +56,7 @@ for number, line in enumerate(sys.argv[1:]):
             assert not stop.code, (line, stop.code)
     else:
         exec(line)
+    gc.freeze()  # libraries stay, see conftest.py
 print("--- end")
 """
 

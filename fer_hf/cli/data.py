@@ -31,7 +31,9 @@ def show(
     split: Annotated[Split | None, typer.Option(help="Which split. Default: the first there is.")] = None,
     per_class: Annotated[int, typer.Option(min=1, max=40, help="Faces of each class on the sheet.")] = 12,
     seed: Annotated[int, typer.Option(help="Which faces are drawn.")] = 0,
-    output: Annotated[Path | None, typer.Option(help="The PNG. Default: runs/show/<dataset>-<split>.png.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="The PNG. Default: runs/show/<dataset>-<split>.png.")
+    ] = None,
 ) -> None:
     """Print the number of faces in each class, and draw some of them on a contact sheet.
 
@@ -50,7 +52,9 @@ def show(
 def audit(
     source: Sources,
     label_set: LabelSet = None,
-    output: Annotated[Path | None, typer.Option(help="The folder. Default: runs/audit/<dataset>.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(file_okay=False, help="The folder. Default: runs/audit/<dataset>.")
+    ] = None,
 ) -> None:
     """Find duplicates, also across splits, blank and broken images, and images under two labels.
 

@@ -19,7 +19,7 @@ from fer_hf.collect.crops import Limits, quality, reject_reasons
 from fer_hf.collect.detect import Detector
 from fer_hf.collect.generate import read_records
 from fer_hf.collect.grid import find_grid
-from fer_hf.collect.sheet import contact_sheet
+from fer_hf.collect.sheet import save_sheet
 from fer_hf.console import track
 from fer_hf.data.decode import decode
 from fer_hf.data.readers.folder import walk
@@ -156,7 +156,6 @@ def _cut(
         )
     places = [shown.get(place, (BLANK, "", None)) for place in range(max(shown) + 1)]
     faces, captions, marks = zip(*places, strict=True)
-    sheet = contact_sheet(faces, captions, columns, title=about["id"], marks=marks)
-    with written_whole(output / "contact_sheets" / f"{about['id']}.png") as aside:
-        sheet.save(aside)
+    path = output / "contact_sheets" / f"{about['id']}.png"
+    save_sheet(path, faces, captions, columns=columns, title=about["id"], marks=marks)
     return rows

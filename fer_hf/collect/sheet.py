@@ -1,8 +1,12 @@
 """A contact sheet: pictures in rows, each with a caption, for people to look through."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from fer_hf.files import written_whole
 
 MARGIN = 8  # pixels
 LINE = 15  # height of a line of text
@@ -39,6 +43,12 @@ def contact_sheet(
         for line, text in enumerate(caption.split("\n")):
             pen.text((x, y + size + line * LINE), _fit(text, size, font), fill=(40, 40, 40), font=font)
     return sheet
+
+
+def save_sheet(path: Path, pictures: Sequence[Image.Image], captions: Sequence[str], **layout: Any) -> None:
+    """Write a contact sheet as PNG, whole or not at all; `layout` is that of `contact_sheet`."""
+    with written_whole(path) as aside:
+        contact_sheet(pictures, captions, **layout).save(aside, "PNG")
 
 
 def _fit(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 from datasets import Dataset, Image
 
-from fer_hf.console import track
+from fer_hf.console import counted, track
 from fer_hf.data.columns import RESERVED, same_columns
 from fer_hf.data.decode import BATCH, undecoded
 from fer_hf.data.faces import Faces
@@ -69,7 +69,7 @@ def columns(faces: Faces) -> dict[str, str]:
             about = f"{len(known):,} different values"
         else:
             about = ", ".join(f"{value} {count:,}" for value, count in known.most_common())
-        sentences[name] = f"known of {known.total():,} image{'s' * (known.total() != 1)}: {about}"
+        sentences[name] = f"known of {counted(known.total(), 'image')}: {about}"
     sentences["source"] = "the dataset that the image is from"
     return {name: sentence for name, sentence in sentences.items() if name in features}
 

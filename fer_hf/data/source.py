@@ -53,6 +53,8 @@ def read(source: str, settings: Data) -> "Source":
         raise UserError(f"data.source is {source!r}, which is no source of faces: use {HELP}.{hint}")
     options = {name: getattr(settings, name) for name in READERS[kind].OPTIONS}
     is_path = kind in LOCAL
+    if is_path and not Path(place).expanduser().exists():
+        raise UserError(f"{place!r} does not exist. Wanted: {READERS[kind].WANTED}.")
     raw = _read_local(kind, Path(place).expanduser(), options) if is_path else READERS[kind].read(place, **options)
     return Source(kind, raw, source)
 
@@ -67,8 +69,6 @@ def looks_like(path: Path) -> str | None:
 
 def _read_local(kind: str, path: Path, options: dict[str, object]) -> Raw:
     reader = READERS[kind]
-    if not path.exists():
-        raise UserError(f"{str(path)!r} does not exist. Wanted: {reader.WANTED}.")
     if not reader.layout(path):
         raise UserError(
             f"{str(path)!r} is not {reader.NAME}: it {_contents(path)}.{_hint(path, kind)} Wanted: {reader.WANTED}."

@@ -23,8 +23,8 @@ from fer_hf.images.batches import FaceDataset, as_is, to_uint8
 from fer_hf.images.spec import ImageSpec
 from fer_hf.images.transforms import EvalTransform, views
 from fer_hf.machine import library_bars_off
-from fer_hf.models.load import emotions_of, load_config, load_model, load_processor
-from fer_hf.models.resolve import Source, resolve
+from fer_hf.models.load import emotions_of, load_model, load_processor
+from fer_hf.models.resolve import Source, load_config, resolve
 from fer_hf.runs.folder import ONNX_FILES, Run
 
 Format = Literal["pytorch", "onnx", "int8"]

@@ -4,12 +4,10 @@ Labels travel by name: a checkpoint whose labels cover the wanted ones keeps the
 any other gets a new head. Input size, mean and std end up where `AutoImageProcessor` finds them again.
 """
 
-import errno
 import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ import transformers
 from PIL import Image
 from safetensors import SafetensorError
 from transformers import (
-    AutoConfig,
     AutoImageProcessor,
     AutoModelForImageClassification,
     PreTrainedModel,
@@ -35,7 +32,7 @@ from fer_hf.files import write_text
 from fer_hf.images.spec import ImageSpec
 from fer_hf.models.attention import EmotionAttentionConfig, EmotionAttentionForImageClassification
 from fer_hf.models.network import head_names, heads, initialise_head, network, select_outputs, without_prefix
-from fer_hf.models.resolve import Source, resolve
+from fer_hf.models.resolve import OTHERS, Source, explained, load_config, resolve
 from fer_hf.models.weights import fill
 from fer_hf.runs.folder import Run
 
@@ -45,7 +42,6 @@ CONTAMINATION_NOTE = (
     "set with disgust recall 1.0, which fits over-sampling before the split). FER2013 scores that start from it are "
     "inflated; compare with a control from `google/vit-base-patch16-224-in21k`."
 )
-OTHERS = "Take another network, such as timm/resnet18.a1_in1k or timm/efficientnet_b0.ra_in1k."
 OURS = {
     **{name: f"use model.{name}" for name in ("drop_rate", "drop_path_rate", "pretrained")},
     "img_size": "use model.image_size",
@@ -104,6 +100,11 @@ class ModelOptions:
         return dict(self.args) | rates
 
     @property
+    def timm_keys(self) -> list[str]:
+        """The recipe's keys of `timm_arguments`."""
+        return [f"model.{'args.' * (name in self.args)}{name}" for name in self.timm_arguments]
+
+    @property
     def normalisation(self) -> dict[str, list[float]]:
         """`mean` and `std`, those that are given."""
         return {name: list(values) for name in ("mean", "std") if (values := getattr(self, name)) is not None}
@@ -135,32 +136,9 @@ def load_model(name: str | Path | Run, labels: Sequence[str] | None = None, **op
         (('happy', 'sad'), 'new (random weights)')
     """
     settings, source = ModelOptions(**options), resolve(name)
-    try:
+    with explained(source, settings.timm_keys):
         loaded = _load(source, labels, settings)
         return _with_attention(loaded, source) if settings.attention else loaded
-    except UserError:
-        raise
-    except TypeError as error:  # of timm's constructors, which do not all take the same
-        if not settings.timm_arguments:
-            raise
-        places = {name: f"model.{'args.' * (name in settings.args)}{name}" for name in settings.timm_arguments}
-        keys = " or ".join(places.values())
-        raise UserError(f"{source.name!r} does not take {keys}: {error}.") from error
-    except RuntimeError as error:  # of timm's constructors, under the way in which transformers calls them
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"transformers {transformers.__version__} cannot load {source.name!r}: {reason} {OTHERS}"
-        ) from error
-    except (OSError, ValueError, SafetensorError) as error:
-        if getattr(error, "errno", None) == errno.ENOSPC:
-            raise
-        reason = str(error).strip().splitlines()[0]
-        if source.folder:
-            raise UserError(f"The model in {source.name!r} could not be loaded: {reason}") from error
-        near = get_close_matches(source.name.removeprefix("timm/").split(".")[0], timm.list_models(), n=3)
-        hint = f" timm models of a similar name: {', '.join(near)}." if near else ""
-        message = f"The model {source.name!r} could not be loaded: neither as a folder, nor from timm or the Hub: "
-        raise UserError(message + reason + hint) from error
 
 
 def _load(source: Source, labels: Sequence[str] | None, options: ModelOptions) -> Loaded:
@@ -204,8 +182,16 @@ def _name_labels(config: Any, labels: Sequence[str]) -> None:
     config.label2id = {label: i for i, label in enumerate(labels)}
     if hasattr(config, "label_names"):
         config.label_names = list(labels)
-    if "num_labels" in vars(config):  # of its own, as PVT's in transformers 5; elsewhere it follows from the names
-        config.num_labels = len(labels)
+    _count_labels(config)
+
+
+def _count_labels(config: Any) -> None:
+    """Give PVT's config its number of labels, which elsewhere follows from the names: it would be, and save, 1000.
+
+    As an entry of the config's own, since that is what is saved: transformers 4.57 has only a property of that name.
+    """
+    if "num_labels" in signature(type(config).__init__).parameters:
+        vars(config)["num_labels"] = len(labels_of(config))
 
 
 def _timm_config(name: str) -> TimmWrapperConfig:
@@ -248,11 +234,6 @@ def _with_attention(loaded: Loaded, source: Source) -> Loaded:
     mean, std = list(images["mean"]), list(images["std"])
     processor = ViTImageProcessor(size=size, resample=resample, image_mean=mean, image_std=std, do_convert_rgb=True)
     return Loaded(model, processor, loaded.base_model, NEW, loaded.notes)
-
-
-def load_config(source: Source) -> Any:
-    """The config of a checkpoint in a folder or on the Hub, timm's included."""
-    return AutoConfig.from_pretrained(source.location, trust_remote_code=False)
 
 
 def load_processor(source: Source, config: Any, **changes: Any) -> Any:
@@ -403,6 +384,7 @@ def save_model(model: PreTrainedModel, processor: Any, folder: Path) -> None:
         processor: its image processor.
         folder: is made when it is not there.
     """
+    _count_labels(model.config)
     model.save_pretrained(folder)
     if not isinstance(processor, TimmWrapperImageProcessor):  # whose settings are in the model's config.json
         processor.save_pretrained(folder)
@@ -411,8 +393,6 @@ def save_model(model: PreTrainedModel, processor: Any, folder: Path) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     labels = labels_of(model.config)
     config |= {"id2label": {str(i): label for i, label in enumerate(labels)}, "label2id": model.config.label2id}
-    if "num_labels" in signature(type(model.config).__init__).parameters:  # PVT would have 1000 otherwise
-        config["num_labels"] = len(labels)
     write_text(path, json.dumps(config, indent=2) + "\n")
     for weights in folder.glob("*.safetensors"):
         shutil.copymode(path, weights)  # safetensors lets nobody but the owner read them

@@ -103,16 +103,21 @@ def _role(name: str) -> str:
     return last if last in ("weight", "bias", "running_mean", "running_var") else ""
 
 
+def check_file(path: Path) -> None:
+    """Raises `UserError` when there is no file, or one that `read` does not know the kind of."""
+    if not path.is_file():
+        raise UserError(f"model.weights={str(path)!r} is no file: give the path of a .pt, .pth or .safetensors file.")
+    if path.suffix not in (".pt", ".pth", ".safetensors"):
+        raise UserError(f"model.weights={str(path)!r} ends in {path.suffix!r}: .pt, .pth and .safetensors can be read.")
+
+
 def read(path: Path) -> dict[str, torch.Tensor]:
     """Read the state dict of a file, out of its wrapping and without the prefixes of wrappers and parallel training.
 
     Raises:
         UserError: it is no file, cannot be read without unpickling, or holds no tensors with names.
     """
-    if not path.is_file():
-        raise UserError(f"model.weights={str(path)!r} is no file: give the path of a .pt, .pth or .safetensors file.")
-    if path.suffix not in (".pt", ".pth", ".safetensors"):
-        raise UserError(f"model.weights={str(path)!r} ends in {path.suffix!r}: .pt, .pth and .safetensors can be read.")
+    check_file(path)
     try:
         plain = path.suffix == ".safetensors"
         content: Any = load_file(path) if plain else torch.load(path, map_location="cpu", weights_only=True)

@@ -12,6 +12,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
+from fer_hf.console import counted
+
 
 class Markdown(str):
     """Text that is Markdown already; every other value is escaped when a template prints it."""
@@ -66,12 +68,6 @@ def number(value: float | None) -> Markdown:
     if value is None:
         return Markdown("–")
     return Markdown(f"{value:.1g}" if 0 < abs(value) < 0.0005 else f"{value:.3f}")
-
-
-def counted(count: float, noun: str) -> str:
-    """A number of things: `1 image`, `1,200 images`, `1.5 epochs`."""
-    shown = f"{count:,}" if isinstance(count, int) else f"{count:g}"
-    return f"{shown} {noun}{'' if count == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

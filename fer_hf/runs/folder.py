@@ -66,7 +66,8 @@ class Run:
         """An existing run folder. Raises `UserError` when `path` is not one."""
         run = path if isinstance(path, Run) else cls(path)
         if not run.exists():
-            raise UserError(f"{str(run.path)!r} is not a run folder: it has no recipe.yaml. `fer-hf train` makes one.")
+            given = os.fspath(path)  # and not as a path, which makes one slash of an address's two
+            raise UserError(f"{given!r} is not a run folder: it has no recipe.yaml. `fer-hf train` makes one.")
         return run
 
     @classmethod

@@ -25,7 +25,7 @@ from fer_hf.runs.records import Best, Epoch, Stage, Training
 from fer_hf.training.batch_size import memory_explained, what_to_lower
 from fer_hf.training.build import StagePlan, TrainerBuilder
 from fer_hf.training.callbacks import Clock, ProgressLine, SaveOnSigterm, tensorboard_callback
-from fer_hf.training.checkpoints import newest_sound
+from fer_hf.training.checkpoints import checkpoints, newest_sound
 from fer_hf.training.hooks import unprepare
 from fer_hf.training.launch import processes, told_by_main
 from fer_hf.training.profile import Profile
@@ -56,7 +56,8 @@ def fit(recipe: Recipe, faces: Faces | DatasetDict, run: Run, resume: bool = Fal
     """
     set_seed(recipe.train.seed)
     builder, summary = TrainerBuilder(recipe, faces, run), Summary({} if profile else None)
-    told_by_main(partial(check_loads_again, builder.loaded, run.path / ".check"))
+    if not any(checkpoints(stage.folder) for stage in builder.stages):  # or it has passed the check
+        told_by_main(partial(check_loads_again, builder.loaded, run.path / ".check"))
     for stage in builder.stages:
         _fit_stage(builder, stage, summary, resume)
     if processes().is_main_process:

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fer_hf.collect.sheet import contact_sheet
+from fer_hf.collect.sheet import save_sheet
 from fer_hf.data import Faces, copies, load_faces
 from fer_hf.data.audit import audit
 from fer_hf.data.columns import per_class_counts
 from fer_hf.data.decode import decode_rows, undecoded
 from fer_hf.data.prepared import columns, save
 from fer_hf.errors import UserError
-from fer_hf.files import write_csv, write_text, written_whole
+from fer_hf.files import write_csv, write_text
 from fer_hf.metrics import ClassBalance, class_balance
 from fer_hf.report.audit_page import audit_page, shown, summary
 from fer_hf.report.dataset_card import dataset_card
@@ -81,8 +81,7 @@ def draw_classes(
     path = path or Path("runs/show") / f"{faces.file_name}-{split}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     title = f"{faces.dataset}, {split}, seed {seed}"
-    with written_whole(path) as aside:
-        contact_sheet(pictures, captions, columns=per_class, title=title).save(aside, "PNG")
+    save_sheet(path, pictures, captions, columns=per_class, title=title)
     return path
 
 

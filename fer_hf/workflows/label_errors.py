@@ -8,14 +8,14 @@ import numpy as np
 from datasets import Dataset, concatenate_datasets
 from sklearn.model_selection import StratifiedGroupKFold
 
-from fer_hf.collect.sheet import contact_sheet
+from fer_hf.collect.sheet import save_sheet
 from fer_hf.data import Faces
 from fer_hf.data.columns import per_class_counts
 from fer_hf.data.decode import decode_rows, undecoded
 from fer_hf.data.splits import groups
 from fer_hf.errors import UserError
 from fer_hf.evaluation.label_errors import COLUMNS, LabelError, label_errors_in
-from fer_hf.files import write_csv, written_whole
+from fer_hf.files import write_csv
 from fer_hf.machine import process_settings_kept
 from fer_hf.models.classifier import load_classifier
 from fer_hf.recipe.load import load_recipe
@@ -84,8 +84,7 @@ def _draw(rows: list[LabelError], faces: Faces, split: str, path: Path) -> None:
     pictures = decode_rows(undecoded(data), [place_of[row.id] for row in first])
     captions = [f"{row.label}\n{row.suggested} {row.probability:.0%}" for row in first]
     title = f"{faces.dataset}, {split}: given label, then what the model says; the {len(first)} likeliest of"
-    with written_whole(path) as aside:
-        contact_sheet(pictures, captions, title=f"{title} {len(rows)}").save(aside)
+    save_sheet(path, pictures, captions, title=f"{title} {len(rows)}")
 
 
 def _predict_out_of_fold(run: Run, recipe: Recipe, faces: Faces, folds: int) -> Path:

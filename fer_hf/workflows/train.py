@@ -9,6 +9,7 @@ from fer_hf.errors import UserError
 from fer_hf.files import write_text
 from fer_hf.machine import environment, process_settings_kept
 from fer_hf.models.classifier import load_classifier, require_optimum
+from fer_hf.models.resolve import check_there
 from fer_hf.recipe.load import load_recipe
 from fer_hf.recipe.schema import FIND, Recipe
 from fer_hf.report.model_card import write_report
@@ -114,12 +115,11 @@ def _open_run(recipe: Recipe, output: Path | None, resume: bool, resume_from: st
     opened: list[Run] = []  # and locked, in this process
 
     def choose() -> str:
-        back = resume_from is not None
-        run = _run_of(recipe, output, str(resume_from)) if back else _choose_run(recipe, output, resume)
+        run = _choose_run(recipe, output, resume) if resume_from is None else _run_of(recipe, output, resume_from)
         run.lock()
         opened.append(run)
-        if back:
-            logger.info("%s", go_back(run, str(resume_from), processes().num_processes))
+        if resume_from is not None:
+            logger.info("%s", go_back(run, resume_from, processes().num_processes))
         return str(run.path)
 
     try:
@@ -162,6 +162,7 @@ def _choose_run(recipe: Recipe, output: Path | None, resume: bool, must_exist: b
     taken = f"{run.path} holds a run already: add --resume to go on with it, or choose another --output."
     if run.exists():
         raise UserError(taken)
+    check_there(recipe.model.name, recipe.model.pretrained, recipe.model.weights)  # a mistake in them leaves no folder
     run.path.mkdir(parents=True, exist_ok=True)
     try:
         run.checkpoints.mkdir(exist_ok=resume)

@@ -16,6 +16,7 @@ from fer_hf import __version__
 from fer_hf.data import cache
 from fer_hf.data.readers import toy
 from fer_hf.emotions import LABEL_SETS
+from fer_hf.errors import UserError
 from fer_hf.runs.folder import Run
 
 COMMANDS = [
@@ -343,18 +344,26 @@ def test_a_diverged_training_is_no_success(cli, recipe, faces, tmp_path):
     assert "train.learning_rate" in err
 
 
-def test_what_transformers_refuses_leaves_no_folder(cli, recipe, faces, tmp_path):
-    code, _, err = cli("train", recipe, f"data.source=folder:{faces}", "train.lr_scheduler_type=cosin")
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("train.lr_scheduler_type=cosin", "train.lr_scheduler_type='cosin' (the command line): cosin is not a valid"),
+        ("model.weights=nowhere.pt", "model.weights='nowhere.pt' is no file"),
+        ("model.name=someone/nothing", "The model 'someone/nothing' could not be loaded"),
+        ("model.name=faces", "'faces' holds no model"),
+    ],
+)
+def test_what_is_refused_at_first_sight_leaves_no_folder(cli, recipe, faces, tmp_path, change, says):
+    (tmp_path / "faces").mkdir()
+    code, _, err = cli("train", recipe, f"data.source=folder:{faces}", change)
     assert code == 2
-    assert "train.lr_scheduler_type='cosin' (the command line): cosin is not a valid" in err
+    assert says in err
     assert not (tmp_path / "runs").exists()
 
 
-def test_debug_shows_the_traceback(tmp_path):
-    command = [sys.executable, "-m", "fer_hf", "report", str(tmp_path), "--debug"]
-    done = subprocess.run(command, cwd=tmp_path, env=_environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "Traceback" in done.stderr
+def test_debug_leaves_the_traceback_to_python(cli, tmp_path):
+    with pytest.raises(UserError, match="is not a run folder"):
+        cli("report", tmp_path, "--debug")
 
 
 @pytest.mark.export
@@ -409,8 +418,8 @@ def test_the_cache_is_shown_and_cleared(cli, monkeypatch, tmp_path):
     folder = tmp_path / "fer_hf_decoded"
     empty = (0, f"decoded images: 0 MB kept, {folder}\n", "")
     assert cli("cache") == empty
-    cache.decoded(toy.load(train=400, validation=1, test=1, size=32)["train"], "training", 64)
-    assert cli("cache") == (0, f"decoded images: 9 MB kept, {folder}\n", "")
-    assert cli("cache", "--clear") == (0, f"decoded images: 9 MB removed, {folder}\n", "")
+    cache.decoded(toy.load(train=7, validation=1, test=1, size=240)["train"], "training")
+    assert cli("cache") == (0, f"decoded images: 8 MB kept, {folder}\n", "")
+    assert cli("cache", "--clear") == (0, f"decoded images: 8 MB removed, {folder}\n", "")
     assert [file.suffix for file in folder.iterdir()] == [".lock"]  # on which another training may wait
     assert cli("cache") == empty

@@ -2,13 +2,16 @@
 
 import csv
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from face_folder import write_faces
 from PIL import Image
 
+import fer_hf
 from fer_hf.data import load_faces
 from fer_hf.data.readers import toy
 from fer_hf.emotions import LABEL_SETS
@@ -46,6 +49,15 @@ def test_show(cli, faces, tmp_path):
     assert sheet.width > 5 * 96
     code, _, err = cli("data", "show", f"folder:{faces}", "--split", "test")
     assert (code, "no test split; it has train" in err) == (2, True)
+
+
+@pytest.mark.parametrize(("command", "place"), [("show", "folder"), ("audit", "file")])
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(cli, tmp_path, command, place):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    code, _, err = cli("data", command, "no source at all", "--output", place)
+    assert code == 2
+    assert f"'{place}' is a {'directory' if place == 'folder' else 'file'}" in " ".join(err.split())
 
 
 def test_audit_and_exclude(cli, faces, tmp_path):
@@ -90,27 +102,32 @@ def test_audit_and_exclude(cli, faces, tmp_path):
         assert (code, "was started with other images" in " ".join(err.split())) == (2, True), err
 
 
-def test_label_errors(cli, tmp_path):
-    small = ("model.image_size=32", "data.fraction=0.5", "train.num_train_epochs=2", "export.onnx=false")
-    code, _, err = cli("train", "quickstart", *small, "export.int8=false", "--output", "run")
-    assert code == 0, err
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A finished run on 84 training and 84 validation images."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_faces(folder / "drawn", train=12, validation=12, test=1)
+    small = [f"data.source=folder:{folder / 'drawn'}", "model.image_size=32", "train.num_train_epochs=2"]
+    recipe = fer_hf.load_recipe("quickstart", [*small, "export.onnx=false", "export.int8=false"])
+    return fer_hf.train(recipe, folder / "run").path
+
+
+def test_label_errors(cli, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
     code, out, err = cli("data", "label-errors", "run")
     assert code == 0, err
     rows = rows_of(tmp_path / "run/label_errors/validation.csv")
     assert rows
-    assert f"{len(rows)} of 420 validation images are candidates" in out
+    assert f"{len(rows)} of 84 validation images are candidates" in out
     qualities = [float(row["quality"]) for row in rows]
     assert qualities == sorted(qualities)
     assert all(row["label"] != row["suggested"] for row in rows)
     assert Image.open(tmp_path / "run/label_errors/validation.png").width > 900
 
 
-def test_label_errors_out_of_fold(cli, faces, tmp_path):
+def test_label_errors_out_of_fold(cli, trained, tmp_path):
     """Every training image is predicted by a model that was trained without it; a second call trains nothing anew."""
-    (faces / "sad" / "broken.png").unlink()
-    small = ("model.image_size=32", "train.num_train_epochs=1", "export.onnx=false", "export.int8=false")
-    code, _, err = cli("train", "quickstart", f"data.source=folder:{faces}", *small, "--output", "run")
-    assert code == 0, err
+    shutil.copytree(trained, tmp_path / "run")
     code, _, err = cli("data", "label-errors", "run", "--split", "train", "--folds", 2)
     assert code == 0, err
     from datasets import Dataset

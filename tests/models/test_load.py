@@ -345,7 +345,10 @@ def test_a_config_with_a_number_of_labels_of_its_own_gets_ours(tmp_path):
     small = {"hidden_sizes": [8] * 4, "depths": [1] * 4, "num_attention_heads": [1] * 4}
     PvtForImageClassification(PvtConfig(**small, image_size=32)).save_pretrained(tmp_path / "own")
     ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "own")
-    check_loads_again(load_model(tmp_path / "own", FER7), tmp_path / "check")
+    loaded = load_model(tmp_path / "own", FER7)
+    check_loads_again(loaded, tmp_path / "check")
+    save_model(loaded.model, loaded.processor, tmp_path / "ours")
+    check_loads_again(load_model(tmp_path / "ours"), tmp_path / "check")  # whose rows are kept
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,8 @@ def test_a_run_without_a_model_says_how_to_get_one(tmp_path):
 def test_open_wants_a_run_folder(tmp_path):
     with pytest.raises(UserError, match=r"no recipe\.yaml"):
         Run.open(tmp_path)
+    with pytest.raises(UserError, match=r"'https://example\.org/run' is not a run folder"):  # not https:/
+        Run.open("https://example.org/run")
     (tmp_path / "recipe.yaml").touch()
     assert Run.open(tmp_path).path == tmp_path
     assert Run.open(Run(tmp_path)).exists()

@@ -47,6 +47,7 @@ PLACES = ("", "Manually_Annotated_file_lists", "Manually_Annotated")
 LISTS = {"training.csv": "train", "validation.csv": "test"}
 COLUMNS = ["subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks"]
 COLUMNS += ["expression", "valence", "arousal"]
+READ = ("subdirectory_filepath", "expression", "valence", "arousal")
 SETS = {"train_set": "train", "val_set": "test"}
 BATCH = 1000  # images from one step of the progress bar to the next
 TEST_NOTE = "AffectNet's test set was never released: its validation set is the test split, as is usual in the field."
@@ -134,11 +135,14 @@ def _csv(root: Path, bad: dict[str, str], notes: list[str]) -> Iterator[Record]:
                 total = sum(1 for _ in lines)
             header = COLUMNS if len(first) == len(COLUMNS) and first[6].strip().isdigit() else None
             rows = read_csv(file, ("subdirectory_filepath", "expression"), bad, header)
+            others = list[str]()
             for _, where, row in track(rows, f"reading {name}", total):
+                others = others or [column for column in row if column not in READ]
                 listed.add(row["subdirectory_filepath"])
                 values = (row["expression"], row.get("valence", UNKNOWN), row.get("arousal", UNKNOWN))
                 yield split, where, images, row["subdirectory_filepath"], partial(tuple, values)
-
+            if others:
+                notes.append(f"Columns of {name} that were not read: {', '.join(map(repr, others))}.")
     notes += unlisted(Path(images), listed)
 
 

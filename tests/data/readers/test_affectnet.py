@@ -92,6 +92,8 @@ def test_csv(tmp_path: Path, lists: str, images: str, headless: bool) -> None:
     assert "AffectNet's test set was never released" in notes
     assert "no validation split of its own: 8 of its 24" in notes
     assert "3 image(s) were left out since their label is no emotion: none 1, no-face 1, uncertain 1." in notes
+    for name in ("training.csv", "validation.csv"):
+        assert f"Columns of {name} that were not read: 'face_x', 'face_y', 'face_width', 'face_height', 'f" in notes
 
 
 def test_seven_classes_drop_contempt_and_count_it(tmp_path: Path) -> None:

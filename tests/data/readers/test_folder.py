@@ -242,6 +242,8 @@ def test_refused_folders(tmp_path: Path, files: tuple[str, ...], message: str) -
 def test_no_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         load_faces(f"folder:{tmp_path / 'nowhere'}")
+    with pytest.raises(UserError, match=r"'https://example\.org/faces' does not exist"):  # not https:/
+        load_faces("folder:https://example.org/faces")
     with pytest.raises(UserError, match="is a file"):
         load_faces(f"folder:{save(tmp_path / 'a.png')}")
 
