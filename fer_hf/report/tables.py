@@ -50,7 +50,7 @@ def split_table(data: Data) -> Table | None:
     labels = dict.fromkeys(label for split in splits.values() for label in split.per_class)
     rows = [[label, *(cell(split, label) for split in splits.values())] for label in labels]
     total = ["all", *(f"{split.images:,}" for split in splits.values())]
-    return Table(["Class", *splits], [*rows, total])
+    return Table(["Class", *splits], [*rows, total], footer=1)
 
 
 def class_table(evaluation: Evaluation, labels: Sequence[str]) -> Table:
@@ -62,7 +62,7 @@ def class_table(evaluation: Evaluation, labels: Sequence[str]) -> Table:
     for average in ("macro", "weighted"):
         means = (getattr(evaluation, f"{average}_{name}") for name in ("precision", "recall", "f1"))
         rows.append([f"{average} average", *map(percent, means), f"{evaluation.images:,}"])
-    return Table(["Class", "Precision", "Recall", "F1", "Images"], rows)
+    return Table(["Class", "Precision", "Recall", "F1", "Images"], rows, footer=2)
 
 
 def epoch_table(training: Training) -> Table:

@@ -70,7 +70,7 @@ def risk_coverage_figure(evaluation: Evaluation, curve: Curve, marked: Sequence[
     axes.xaxis.set_major_formatter(PERCENT)
     axes.yaxis.set_major_formatter(PERCENT)
     axes.grid()
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower right")
     figure.suptitle(title_of("Risk and coverage", evaluation), fontsize=11)
     return figure
 

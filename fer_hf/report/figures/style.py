@@ -87,6 +87,7 @@ def save_figure(figure: Figure, path: Path, description: str = "") -> None:
     """
     with written_whole(path) as aside, matplotlib.rc_context(STYLE):  # ticks are made while drawing
         figure.savefig(aside, dpi=150, metadata={"Software": None})
+    figure.set_layout_engine("none")  # everything has its place now, and to find it again takes most of the time
     with written_whole(path.with_suffix(".svg")) as aside:
         aside.write_bytes(svg(figure, description))
 
