@@ -31,6 +31,14 @@ ALIASES: dict[str, str] = {
     "suprise": "surprise",  # so spelt in datasets that people use
 }
 
+VALENCE: dict[str, tuple[str, ...]] = {
+    "positive": ("happy",),
+    "negative": ("angry", "contempt", "disgust", "fear", "sad"),
+    "neutral": ("neutral",),
+    "surprise": ("surprise",),
+}
+"""Groups of emotions. Surprise can be pleasant or not, and is a group of its own, as in the MEGC 2019 challenge."""
+
 
 class LabelError(ValueError):
     """A label name that is no emotion, or two label lists that do not fit together."""

@@ -1,6 +1,7 @@
 """Tables that several commands print."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -33,11 +34,10 @@ def print_results(run: Any, evaluations: Iterable[Any] | None = None) -> None:
     for heading in ("accuracy [95 %]", "macro F1", *(f"top {k}" for k in ks), "ECE"):
         table.add_column(heading, justify="right", no_wrap=True)
     for e in evaluations:
-        low, high = e.accuracy_ci
         table.add_row(
             e.split,
             e.format if e.tta == "none" else f"{e.format} + {e.tta}",
-            f"{e.accuracy:.1%} [{low * 100:.1f}, {high * 100:.1f}]",
+            _share(e.accuracy, e.accuracy_ci),
             f"{e.macro_f1:.1%}",
             *(f"{e.top_k[k]:.1%}" if k in e.top_k else "–" for k in ks),
             f"{e.expected_calibration_error:.1%}",
@@ -48,18 +48,71 @@ def print_results(run: Any, evaluations: Iterable[Any] | None = None) -> None:
 
 
 def print_classes(evaluation: Any) -> None:
-    """Print precision, recall and F1 of each class, and their averages over classes (macro) and images (weighted)."""
-    table = Table(
-        Column("class", no_wrap=True),
-        *(Column(name, justify="right") for name in ("precision", "recall", "F1", "images")),
-    )
+    """Print the figures of each class and their averages, all single figures with intervals, and the largest errors."""
+    headings = ("precision", "recall", "F1", "AUC", "AP", "images")
+    table = Table(Column("class", no_wrap=True), *(Column(name, justify="right") for name in headings))
     for name, score in evaluation.per_class.items():
-        table.add_row(name, *(f"{getattr(score, key):.1%}" for key in SCORES), f"{score.support:,}")
+        ranked = (_share(score.roc_auc), _share(score.average_precision))
+        table.add_row(name, *(_share(getattr(score, key)) for key in SCORES), *ranked, f"{score.support:,}")
     table.add_section()
     for average in ("macro", "weighted"):
-        means = (f"{getattr(evaluation, f'{average}_{key}'):.1%}" for key in SCORES)
+        means = (_share(getattr(evaluation, f"{average}_{key}", None)) for key in (*SCORES, *RANKED))
         table.add_row(f"{average} average", *means, f"{evaluation.images:,}")
     output.print(table)
+    if evaluation.intervals:
+        output.print(_figure_table(evaluation))
+    if evaluation.valence:
+        groups = (f"{name} {_share(group.recall)} of {group.images:,}" for name, group in evaluation.valence.items())
+        output.print(f"Given an emotion of the right group: {', '.join(groups)}.")
+    if largest := evaluation.confusions(3):
+        output.print(f"Largest errors: {'; '.join(map(str, largest))}.")
+
+
+def _figure_table(evaluation: Any) -> Table:
+    """The single figures of an evaluation with their intervals, two to a row."""
+    columns = 2 * [Column("figure", no_wrap=True), Column("value [95 %]", justify="right", no_wrap=True)]
+    table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    cells = []
+    for name, (heading, unit) in FIGURES.items():
+        value = getattr(evaluation, name)
+        cells.append((heading, unit(value, evaluation.intervals.get(name)) if value is not None else "–"))
+    half = -(-len(cells) // 2)
+    for left, right in zip_longest(cells[:half], cells[half:], fillvalue=("", "")):
+        table.add_row(*left, *right)
+    return table
+
+
+def _share(value: float | None, interval: tuple[float, float] | None = None) -> str:
+    """`54.0% [52.4, 55.7]`."""
+    limits = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
+    return "–" if value is None else f"{value:.1%}{limits}"
+
+
+def _number(value: float, interval: tuple[float, float] | None = None) -> str:
+    """`0.44 [0.42, 0.46]`."""
+    return f"{value:.2f}" + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "")
+
+
+RANKED = ("roc_auc", "average_precision")
+FIGURES = {  # what each is called, and how it is written
+    "accuracy": ("accuracy", _share),
+    "balanced_accuracy": ("balanced accuracy", _share),
+    "macro_f1": ("macro F1", _share),
+    "top_2_accuracy": ("top 2", _share),
+    "valence_accuracy": ("group of emotions", _share),
+    "macro_roc_auc": ("macro AUC", _share),
+    "macro_average_precision": ("macro AP", _share),
+    "cohen_kappa": ("Cohen's kappa", _number),
+    "matthews_correlation": ("Matthews corr.", _number),
+    "log_loss": ("log loss", _number),
+    "brier_score": ("Brier score", _number),
+    "expected_calibration_error": ("ECE", _share),
+    "classwise_calibration_error": ("class-wise ECE", _share),
+    "adaptive_calibration_error": ("adaptive ECE", _share),
+    "confidence_when_right": ("confidence, right", _share),
+    "confidence_when_wrong": ("confidence, wrong", _share),
+    "aurc": ("AURC", _share),
+}
 
 
 def print_plain_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

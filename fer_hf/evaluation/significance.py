@@ -10,20 +10,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.stats import binomtest
 
-from fer_hf.metrics import Array, macro_f1_of
+from fer_hf.metrics import Array, accuracy_of, balanced_accuracy_of, macro_f1_of
 
 RESAMPLES = 10_000
 
 
-def _recall(confusion: Array) -> Array:
-    support, hits = confusion.sum(axis=-1), np.diagonal(confusion, axis1=-2, axis2=-1)
-    return (hits / np.maximum(support, 1)).sum(axis=-1) / (support > 0).sum(axis=-1)
-
-
 Metric = Callable[[Array], Array]
 METRICS: dict[str, Metric] = {  # of confusion matrices (..., C, C), rows being references
-    "accuracy": lambda confusion: np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=(-2, -1)),
-    "balanced_accuracy": _recall,
+    "accuracy": accuracy_of,
+    "balanced_accuracy": balanced_accuracy_of,
     "macro_f1": macro_f1_of,
 }
 

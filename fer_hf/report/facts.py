@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from fer_hf.errors import UserError
-from fer_hf.metrics import class_balance
+from fer_hf.metrics import Confusion, class_balance, largest_confusions
 from fer_hf.report.markdown import Markdown, code, percent
 from fer_hf.runs.records import PLAIN, Data, Evaluation, Metrics, Model, Stage, Training
 
@@ -72,18 +72,9 @@ def _same_images(one: Evaluation, other: Evaluation) -> bool:
     return same and len(contents) < 2
 
 
-def confusions(evaluation: Evaluation, labels: Sequence[str], most: int = 5) -> list[tuple[str, str, int, float]]:
-    """The largest confusions: true class, predicted class, images, and the share of the true class that they are.
-
-    They are ranked by images, since a share of a handful says little, and a pair of classes needs three to count.
-    """
-    pairs = [
-        (true, predicted, count, count / sum(row))
-        for true, row in zip(labels, evaluation.confusion_matrix, strict=True)
-        for predicted, count in zip(labels, row, strict=True)
-        if predicted != true and count >= 3
-    ]
-    return sorted(pairs, key=lambda pair: (-pair[2], -pair[3]))[:most]
+def confusions(evaluation: Evaluation, labels: Sequence[str], most: int = 5) -> list[Confusion]:
+    """The largest confusions, see `metrics.largest_confusions`; `labels` are in the order of the confusion matrix."""
+    return largest_confusions(evaluation.confusion_matrix, labels, most)
 
 
 def findings(evaluation: Evaluation) -> tuple[list[str], list[str]]:

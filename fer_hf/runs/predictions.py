@@ -3,6 +3,7 @@
 Columns: `id`, `label` (a ClassLabel, which keeps the names), `logits`, and the attributes of the images, if any.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,28 @@ class Predictions:
         """The most probable class id of each image, `(N,)`."""
         return self.logits.argmax(axis=1)
 
+    def mistakes(self, most: int) -> "list[Mistake]":
+        """The most confident mistakes, the most confident first, at most so many."""
+        names, predicted = self.label_names, self.predicted
+        confidence = self.probabilities.max(axis=1)
+        wrong = np.flatnonzero(predicted != self.labels)
+        rows = wrong[np.argsort(-confidence[wrong], kind="stable")][:most].tolist()
+        return [
+            Mistake(row, self.ids[row], names[self.labels[row]], names[predicted[row]], float(confidence[row]))
+            for row in rows
+        ]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An image of another class than the predicted one: its `row` in the file, and the confidence of the prediction."""
+
+    row: int
+    id: str
+    true: str
+    predicted: str
+    confidence: float
+
 
 def write_predictions(path: Path, dataset: Dataset, logits: Array) -> None:
     """Write a predictions file, whole or not at all.
@@ -71,7 +94,7 @@ def read_predictions(path: Path) -> Predictions:
         path: the Parquet file.
 
     Raises:
-        UserError: there is no such file, or it holds no predictions.
+        UserError: there is no such file, it holds no predictions, or ids, labels or logits that cannot be right.
     """
     if not path.is_file():
         raise UserError(f"{path} is missing: `fer-hf evaluate` makes it again.")
@@ -83,13 +106,36 @@ def read_predictions(path: Path) -> Predictions:
         raise UserError(f"{path} holds no predictions: it lacks {', '.join(sorted(missing))}.")
     arrays = data.select_columns(["label", "logits"]).with_format("numpy")
     others = [name for name in data.column_names if name not in ("id", "label", "logits")]
-    return Predictions(
+    predictions = Predictions(
         ids=data["id"][:],
         labels=arrays["label"][:],
         logits=np.asarray(arrays["logits"][:], dtype=np.float64),
         label_names=tuple(data.features["label"].names),
         attributes={name: data[name][:] for name in others},
     )
+    if fault := _fault(predictions):
+        raise UserError(f"{path} {fault}")
+    return predictions
+
+
+def _fault(predictions: Predictions) -> str:
+    """What cannot be right in a predictions file, as the rest of a sentence; "" where nothing is wrong."""
+    ids, labels, names = predictions.ids, predictions.labels, predictions.label_names
+    if not ids:
+        return "holds no image: evaluate on a split that has some."
+    if predictions.logits.shape != (len(ids), len(names)):
+        return f"has logits of shape {predictions.logits.shape} for {len(ids)} images and {len(names)} classes."
+    if others := [ids[row] for row in np.flatnonzero(~((labels >= 0) & (labels < len(names))))]:
+        return f"has {len(others):,} of {len(ids):,} images without a label of its classes, such as {others[0]!r}."
+    if len({*ids}) < len(ids):
+        return f"has an id twice, {next(name for name, count in Counter(ids).items() if count > 1)!r}: ids are unique."
+    if lost := [ids[row] for row in np.flatnonzero(~np.isfinite(predictions.logits).all(axis=1))]:
+        return (
+            f"has logits that are NaN or infinite, for {len(lost):,} of {len(ids):,} images, such as {lost[0]!r}: the "
+            "model's weights or its numbers overflowed. Choose an earlier checkpoint, or train with a lower "
+            "train.learning_rate or in train.precision=fp32."
+        )
+    return ""
 
 
 def figures_of(path: Path, top_k: Sequence[int] = ()) -> dict[str, Any]:

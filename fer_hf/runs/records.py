@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
+from fer_hf.metrics import Confusion, largest_confusions
 from fer_hf.runs.analyses import Calibration, Domains, Explanation, Robustness, Slices, WithoutCopies
 
 Record = TypeVar("Record")
@@ -23,12 +24,33 @@ MISSING: Any = None
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Figures of one class; `support` is its number of images."""
+    """Figures of one class; `support` is its number of images.
+
+    `roc_auc` and `average_precision` are those of its probability against all other classes, None where it has no
+    images or all, and `calibration_error` is the gap between that probability and how often it is the true class. All
+    three are None in files of earlier versions.
+    """
 
     precision: float
     recall: float
     f1: float
     support: int
+    roc_auc: float | None = None
+    average_precision: float | None = None
+    calibration_error: float | None = None
+
+
+@dataclass(frozen=True)
+class ValenceGroup:
+    """The images whose true class is one of `labels`, such as the negative emotions.
+
+    `accuracy` is the share of them whose very class is predicted, `recall` the share for which one of `labels` is.
+    """
+
+    labels: Sequence[str]
+    images: int
+    accuracy: float
+    recall: float
 
 
 @dataclass(frozen=True)
@@ -49,6 +71,13 @@ class Evaluation:
     the run's own data, and `attributes` of how many images gender, age and race are known; all three are None in files
     of earlier versions. Intervals are 95 % bootstrap intervals; `log_loss` is in nats; a row of `confusion_matrix` is a
     true class; `top_k_accuracy` has what the recipe asks for beside `top_2_accuracy`.
+
+    The figures from `cohen_kappa` on are None in files of earlier versions, and where they cannot be computed. The
+    `brier_score` is from 0 to 2; `aurc` is the area below the risk-coverage curve, lower being better;
+    `macro_roc_auc` and `macro_average_precision` are means over classes, each against the rest;
+    `confidence_when_right` and `confidence_when_wrong` are means over the images that are predicted right and wrong;
+    `valence` has the groups of `emotions.VALENCE` that have images, and `valence_accuracy` is the share of images that
+    are given a class of the right group. `intervals` has the interval of every single figure, by its name.
     """
 
     dataset: str
@@ -81,6 +110,19 @@ class Evaluation:
     attributes: Mapping[str, int] | None = None
     top_k_accuracy: Mapping[int, float] | None = None
     without_copies: WithoutCopies | None = None
+    cohen_kappa: float | None = None
+    matthews_correlation: float | None = None
+    brier_score: float | None = None
+    classwise_calibration_error: float | None = None
+    adaptive_calibration_error: float | None = None
+    aurc: float | None = None
+    macro_roc_auc: float | None = None
+    macro_average_precision: float | None = None
+    confidence_when_right: float | None = None
+    confidence_when_wrong: float | None = None
+    valence_accuracy: float | None = None
+    valence: Mapping[str, ValenceGroup] | None = None
+    intervals: Mapping[str, Interval] | None = None
 
     @property
     def of_all(self) -> str:
@@ -91,6 +133,10 @@ class Evaluation:
     def top_k(self) -> dict[int, float]:
         """Every top-k accuracy there is, by k."""
         return dict(sorted({2: self.top_2_accuracy, **(self.top_k_accuracy or {})}.items()))
+
+    def confusions(self, most: int = 5) -> list[Confusion]:
+        """The largest systematic errors, see `metrics.largest_confusions`."""
+        return largest_confusions(self.confusion_matrix, self.label_names or list(self.per_class), most)
 
     @property
     def plain(self) -> bool:
@@ -302,6 +348,7 @@ def read_record(kind: type[Record], content: Any) -> Record:
 
 OPTIONAL = {
     Evaluation: tuple(Evaluation.__dataclass_fields__),
+    ClassScores: ("roc_auc", "average_precision", "calibration_error"),
     Model: ("parent", "weights", "attention"),
     Epoch: ("train_accuracy",),
     Training: ("profile", "date"),

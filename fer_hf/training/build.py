@@ -193,7 +193,7 @@ class TrainerBuilder:
 
     def _metrics(self, result: Any) -> dict[str, float]:
         """The single figures of an evaluation, from the Trainer's `EvalPrediction`."""
-        metrics = classification_metrics(result.predictions, result.label_ids, self.labels)
+        metrics = classification_metrics(result.predictions, result.label_ids, self.labels, resamples=0)
         return {name: value for name, value in metrics.items() if isinstance(value, float)}
 
     def describe_model(self) -> Model:

@@ -10,7 +10,7 @@ from fer_hf.data.decode import decode_rows, undecoded
 from fer_hf.report.figures.classification import confusion_matrix_figure
 from fer_hf.report.figures.style import STYLE
 from fer_hf.runs.folder import Run
-from fer_hf.runs.predictions import Predictions, read_predictions
+from fer_hf.runs.predictions import read_predictions
 
 
 def add_pictures(run: Run, faces: Faces, most: int = 50) -> None:
@@ -35,17 +35,8 @@ def add_pictures(run: Run, faces: Faces, most: int = 50) -> None:
             with matplotlib.rc_context(STYLE):
                 figure = confusion_matrix_figure(evaluation, evaluation.label_names)
                 writer.add_figure(f"confusion_matrix/{split}", figure, step, close=False)  # pyplot does not know it
-            rows, captions = misclassified(read_predictions(run.path / evaluation.predictions), most)
-            if rows:
-                pictures = decode_rows(undecoded(faces.splits[split]), rows)
+            if mistakes := read_predictions(run.path / evaluation.predictions).mistakes(most):
+                pictures = decode_rows(undecoded(faces.splits[split]), [mistake.row for mistake in mistakes])
+                captions = [f"{m.true} -> {m.predicted}\n{100 * m.confidence:.0f} %" for m in mistakes]
                 sheet = contact_sheet(pictures, captions, size=128, title=f"misclassified: {faces.dataset} {split}")
                 writer.add_image(f"misclassified/{split}", np.asarray(sheet), step, dataformats="HWC")
-
-
-def misclassified(predictions: Predictions, most: int) -> tuple[list[int], list[str]]:
-    """Rows and captions (`true -> predicted`, then `98 %`) of the most confident mistakes, most confident first."""
-    names, true, predicted = predictions.label_names, predictions.labels, predictions.predicted
-    confidence = predictions.probabilities.max(axis=1)
-    wrong = np.flatnonzero(predicted != true)
-    rows = [int(row) for row in wrong[np.argsort(-confidence[wrong], kind="stable")][:most]]
-    return rows, [f"{names[true[row]]} -> {names[predicted[row]]}\n{100 * confidence[row]:.0f} %" for row in rows]
