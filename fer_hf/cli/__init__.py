@@ -14,6 +14,7 @@ import typer
 
 from fer_hf import __version__
 from fer_hf.cli.cache import cache
+from fer_hf.cli.calibrate import calibrate
 from fer_hf.cli.compare import compare
 from fer_hf.cli.data import app as data
 from fer_hf.cli.evaluate import evaluate
@@ -39,7 +40,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (quickstart, train, evaluate, export, report, push, predict, study, compare, cache):
+for command in (quickstart, train, evaluate, calibrate, export, report, push, predict, study, compare, cache):
     app.command()(command)
 app.add_typer(recipe, name="recipe")
 app.add_typer(data, name="data")

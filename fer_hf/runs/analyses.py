@@ -6,6 +6,7 @@ as `Metrics.evaluations` does.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -48,23 +49,27 @@ class CalibrationScores:
 
 @dataclass(frozen=True)
 class Abstention:
-    """Answers are given only above a confidence, chosen on validation so that at most `target_error` of them are wrong.
+    """Answers are given only from a confidence on, chosen on validation for at most `target_error` of wrong answers.
 
-    `coverage` is the share of test images that are answered and `error` the share of these answers that is wrong.
+    `threshold` is a probability after temperature scaling; below it no answer is given. It is None where no threshold
+    would do, and then `coverage` is 0 and `error` None. `coverage` is the share of test images that are answered and
+    `error` the share of these answers that is wrong, with `error_ci`, its 95 % interval (Wilson's).
     """
 
     target_error: float
-    threshold: float
+    threshold: float | None
     coverage: float
     error: float | None
+    error_ci: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Conformal:
     """Sets of labels that hold the right one with probability `level`, fitted on validation (arXiv 2107.07511).
 
-    `coverage` is how often they do on test, `mean_size` how many labels a set has, `sizes` how many sets have 0, 1,
-    2 ... labels, and `coverage_per_class` the coverage of each class.
+    A set has the labels whose probability after temperature scaling is `threshold` or more. `coverage` is how often
+    sets hold the right label on test (its interval is Wilson's), `mean_size` how many labels a set has, `sizes` how
+    many sets have 0, 1, 2 ... labels, and `coverage_per_class` the coverage of each class that has images.
     """
 
     level: float
@@ -79,8 +84,13 @@ class Conformal:
 class Calibration:
     """Scalings of the logits, fitted on the evaluation `fitted_on` alone and measured on `measured_on`.
 
-    `methods` has "none", "temperature", "vector" and "isotonic". `folded` says that `temperature` is in the weights of
-    the model's last layer, so that every file of it gives calibrated probabilities.
+    `methods` has the figures on `measured_on` of "none" (the network as it was trained), "temperature", "vector" and
+    "isotonic"; the last two only where validation has images enough of every class. `validation_log_loss` is their log
+    loss on validation, cross-fitted: each image by a scaling that was fitted without it. It says which of them is
+    `best`. `abstention` and `conformal` are of probabilities after temperature scaling.
+
+    `folded` says that `temperature` is in the weights of the model's last layer, so that every file of it gives
+    calibrated probabilities, and that the logits of predictions files have been divided by it.
     """
 
     fitted_on: str
@@ -90,6 +100,20 @@ class Calibration:
     folded: bool = False
     abstention: Sequence[Abstention] = ()
     conformal: Conformal | None = None
+    validation_log_loss: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def best(self) -> str:
+        """The method of the smallest log loss on validation."""
+        return min(self.validation_log_loss, key=self.validation_log_loss.__getitem__, default="temperature")
+
+    def before(self, logits: Any) -> Any:
+        """The logits of the network as it was trained, from those of a predictions file."""
+        return logits * self.temperature if self.folded else logits
+
+    def after(self, logits: Any) -> Any:
+        """Logits divided by the temperature, from those of a predictions file."""
+        return logits if self.folded else logits / self.temperature
 
 
 @dataclass(frozen=True)

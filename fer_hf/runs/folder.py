@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -168,9 +169,18 @@ class Run:
             new = plain(value)
             merges = isinstance(new, dict) and isinstance(content.get(name), dict)
             content[name] = content[name] | new if merges else new
+        self._write(content)
+
+    def _write(self, content: dict[str, Any]) -> None:
         write_text(self.metrics_file, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
     # --- evaluations
+
+    def forget(self, keys: Collection[str]) -> None:
+        """Remove evaluations from metrics.json; their predictions files stay."""
+        content = self._content()
+        content["evaluations"] = {k: v for k, v in content.get("evaluations", {}).items() if k not in keys}
+        self._write(content)
 
     def evaluation(self, split: str = "test", format: str = "pytorch", tta: str = "none") -> Evaluation:
         """The figures on a split of the run's own data, as in `run.evaluation("test").accuracy`.

@@ -87,6 +87,12 @@ def write_predictions(path: Path, dataset: Dataset, logits: Array) -> None:
         Dataset.from_dict(columns, features=features).to_parquet(file)
 
 
+def divide_logits(source: Path, target: Path, divisor: float) -> None:
+    """Write a predictions file again, with all logits divided by a number."""
+    logits = read_predictions(source).logits / divisor
+    write_predictions(target, Dataset(pq.read_table(source)), logits.astype(np.float32))
+
+
 def read_predictions(path: Path) -> Predictions:
     """Read a predictions file, in its order.
 
