@@ -160,10 +160,12 @@ class Corruption:
 
 @dataclass(frozen=True)
 class Robustness:
-    """Accuracy under corruption, on images that are the same for every corruption.
+    """Accuracy under corruption, on images that are the same for every corruption and every model.
 
-    `mean_corruption_error` is the mean over corruptions of the error summed over strengths, relative to that of the run
-    `baseline` (arXiv 1903.12261), or the plain mean error without one.
+    `images` were taken, at most `per_class` of each class where that is not None. `mean_corruption_error` is the mean
+    over corruptions of the error summed over strengths, relative to that of the run `baseline` (arXiv 1903.12261), or
+    the plain mean error without one. `predictions` holds the logits of every corrupted image, `figure` draws
+    `corruptions`, `examples` shows one image under each of them; all three are files of the run.
     """
 
     evaluation: str
@@ -172,6 +174,21 @@ class Robustness:
     corruptions: Sequence[Corruption]
     mean_corruption_error: float
     baseline: str | None = None
+    per_class: int | None = None
+    predictions: str | None = None
+    figure: str | None = None
+    examples: str | None = None
+
+    def at(self, strength: int) -> list[Corruption]:
+        """Every corruption at a strength."""
+        return [each for each in self.corruptions if each.strength == strength]
+
+    def by_name(self) -> dict[str, list[Corruption]]:
+        """The strengths of each corruption, weakest first, without the clean images."""
+        names = dict.fromkeys(each.name for each in self.corruptions)
+        return {
+            name: sorted((c for c in self.corruptions if c.name == name), key=lambda c: c.strength) for name in names
+        }
 
 
 @dataclass(frozen=True)
