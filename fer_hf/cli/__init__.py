@@ -41,13 +41,17 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = (
-    *(quickstart, train, evaluate, calibrate, robustness, export, report, push, predict, study, compare, cache),
-)
-for command in COMMANDS:
-    app.command()(command)
-app.add_typer(recipe, name="recipe")
-app.add_typer(data, name="data")
+PANELS = {
+    "Train": (quickstart, train, study),
+    "Judge": (evaluate, calibrate, robustness, compare, report),
+    "Use": (predict, export, push),
+}
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+app.command(rich_help_panel="Prepare")(cache)
+app.add_typer(recipe, name="recipe", rich_help_panel="Prepare")
+app.add_typer(data, name="data", rich_help_panel="Prepare")
 
 
 def _print_version(wanted: bool) -> None:

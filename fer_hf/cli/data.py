@@ -54,7 +54,8 @@ def audit(
 ) -> None:
     """Find duplicates, also across splits, blank and broken images, and images under two labels.
 
-    Writes audit.html (with the pictures), audit.json, and exclude.csv for data.exclude.
+    Writes audit.html (with the pictures), audit.json, exclude.csv for data.exclude, and copies.csv, which says which
+    image is a copy of which, for evaluate.copies.
 
     Example: [bold]fer-hf data audit fer2013:PATH[/bold]
     """
@@ -70,7 +71,8 @@ def audit(
     for what, count in result.counts.items():
         table.add_row(what, f"{count:,}")
     out.print(class_table(class_counts(loaded)), table, sep="\n")
-    print_places({"page": result.page, "figures": result.figures, "to leave out": result.exclude})
+    places = {"page": result.page, "figures": result.figures, "to leave out": result.exclude, "copies": result.copies}
+    print_places(places)
 
 
 @app.command()

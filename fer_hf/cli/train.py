@@ -40,6 +40,7 @@ def run_recipe(
     resume_from: str | None = None,
 ) -> None:
     """Train by a recipe and print the results."""
+    from fer_hf.cli.evaluations import print_without_copies
     from fer_hf.cli.tables import print_profile, print_results
     from fer_hf.recipe.load import load_recipe
     from fer_hf.workflows.train import keep_freed_memory, train
@@ -50,3 +51,6 @@ def run_recipe(
     if profile:
         print_profile(run.metrics.training)
     print_results(run)
+    for evaluation in run.metrics.evaluations.values():
+        if evaluation.plain:
+            print_without_copies(evaluation)

@@ -10,17 +10,21 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import imagehash
 import numpy as np
+from datasets import Dataset
 from PIL import Image as PILImage
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from fer_hf.console import track
 from fer_hf.data.columns import per_class_counts
+from fer_hf.data.copies import Copy, list_copies
 from fer_hf.data.decode import BATCH, THREADS, decode_as_stored, undecoded
 from fer_hf.data.faces import Faces
 from fer_hf.metrics import class_balance
@@ -58,14 +62,13 @@ def measure(image: PILImage.Image) -> Measured:
 def audit(faces: Faces) -> dict[str, Any]:
     """The audit of `faces`, loaded for inspection and unchecked, as plain JSON types.
 
-    The key `exclude` lists the images to leave out, each with its reason: broken ones; outside the test split, blank
-    ones and copies of which another is kept, the copy in test before the one in validation before the one in train; and
-    training images of one photograph under different labels. The test split stays whole, for comparable figures.
+    The key `copies` has the rows of copies.csv (`data.copies.Copy`). The key `exclude` lists the images to leave out,
+    each with its reason: broken ones; outside the test split, blank ones and copies of which another is kept, the copy
+    in test before the one in validation before the one in train; and training images of one photograph under different
+    labels. The test split stays whole, for comparable figures.
     """
-    rows, measured, broken = _measure_all(faces)
-    first, second, exact = _duplicates(measured)
-    group_of = _groups(len(rows), first, second)
-    exact_group_of = _groups(len(rows), first[exact], second[exact])
+    rows, measured, broken = _measure_all(faces.splits)
+    group_of, exact_group_of = _copy_groups(measured)
     light = {name: np.array([getattr(one, name) for one in measured]) for name in ("brightness", "contrast")}
     blank = [row for row, contrast in zip(rows, light["contrast"], strict=True) if contrast < BLANK]
     groups = _list_groups(rows, group_of, exact_group_of)
@@ -92,21 +95,41 @@ def audit(faces: Faces) -> dict[str, Any]:
             "one_photograph_two_labels": sum(group["labels"] > 1 for group in groups),
         },
         "groups": groups,
+        "copies": [asdict(row) for row in list_copies(rows, group_of, exact_group_of)],
         "exclude": _exclude(broken, blank, groups),
     }
 
 
-def _measure_all(faces: Faces) -> tuple[list[dict[str, str]], list[Measured], list[dict[str, str]]]:
+def find_copies(splits: Mapping[str, Dataset]) -> list[Copy]:
+    """Which image is a copy of which, within and across splits; see `copies.list_copies`.
+
+    Args:
+        splits: with the columns `image`, `label` and `id`. Images that cannot be read are passed over.
+    """
+    rows, measured, _ = _measure_all(splits)
+    return list_copies(rows, *_copy_groups(measured))
+
+
+def _copy_groups(measured: list[Measured]) -> tuple[np.ndarray, np.ndarray]:
+    """For each image the number of its group of copies (N,), and of its group of equal pixels (N,)."""
+    first, second, exact = _duplicates(measured)
+    return _groups(len(measured), first, second), _groups(len(measured), first[exact], second[exact])
+
+
+def _measure_all(
+    splits: Mapping[str, Dataset],
+) -> tuple[list[dict[str, str]], list[Measured], list[dict[str, str]]]:
     """Split, id and label of each image that can be read, its figures, and the images that cannot be read."""
     rows: list[dict[str, str]] = []
     measured: list[Measured] = []
     broken: list[dict[str, str]] = []
     with ThreadPoolExecutor(THREADS) as pool:
-        for split, data in faces.splits.items():
+        for split, data in splits.items():
+            names = data.features["label"].names
             batches = track(undecoded(data).iter(BATCH), f"looking at {split} images", -(-len(data) // BATCH))
             results = (result for batch in batches for result in pool.map(_try, batch["image"]))
             for name, label, result in zip(data["id"][:], data["label"][:], results, strict=True):
-                row = {"split": str(split), "id": name, "label": faces.label_names[label]}
+                row = {"split": str(split), "id": name, "label": names[label]}
                 if isinstance(result, str):
                     broken.append(row | {"reason": result})
                 else:

@@ -7,7 +7,7 @@ once. Then: join the sources, thin the training split out, refuse what cannot be
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -50,6 +50,7 @@ class Faces:
         license: what the authors say of its use.
         notes: sentences for the model card.
         dropped: the number of images of each emotion outside the label set.
+        dropped_in: the same by the split that they were read in; a split that was drawn from another one has none.
         skipped: the ids of unreadable images that were left out.
         unread: the records that no reader could make an image of, with the reason.
         checked: what the check has kept of each split: prefix of the ids, and images.
@@ -68,6 +69,7 @@ class Faces:
     unread: dict[str, str]
     checked: dict[str, list[tuple[str, Checked]]] = field(default_factory=dict, repr=False)
     whole: dict[str, int] = field(default_factory=dict)
+    dropped_in: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def file_name(self) -> str:
@@ -233,7 +235,8 @@ def _faces(
 ) -> Faces:
     """The splits with what their sources say of them; `joined`: ids begin with the name of their source."""
     several = len(sources) > 1
-    dropped = sum((part.dropped for part in sources), Counter[str]())
+    dropped_in = {split: _total(part.dropped.get(split, Counter()) for part in sources) for split in splits}
+    dropped = _total(count for part in sources for count in part.dropped.values())
     return Faces(
         DatasetDict({split: splits[split] for split in SPLITS if split in splits}),
         names,
@@ -253,7 +256,12 @@ def _faces(
             ]
             for split in splits
         },
+        dropped_in={split: dict(sorted(count.items())) for split, count in dropped_in.items()},
     )
+
+
+def _total(counts: Iterable[Counter[str]]) -> Counter[str]:
+    return sum(counts, Counter[str]())
 
 
 def _settings(source: Any, settings: dict[str, Any]) -> Data:

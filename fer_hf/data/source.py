@@ -131,7 +131,7 @@ class Source:
         where: the source as the recipe names it, to begin messages with.
         splits: the splits as they are now.
         emotions: all that its label names name, in their order.
-        dropped: the number of images of each emotion outside the label set.
+        dropped: the number of images of each emotion outside the label set, by the split that they were read in.
         skipped: what to call the records that could not be read.
         excluded: split and listed id of each image that `data.exclude` took away.
         matched: the entries of `data.exclude` that did so.
@@ -143,7 +143,7 @@ class Source:
         self.splits: dict[str, Dataset] = dict(raw.splits)
         self.read_splits: set[str] = set()  # others are drawn from them
         self.emotions: dict[str, None] = {}
-        self.dropped: Counter[str] = Counter()
+        self.dropped: dict[str, Counter[str]] = {}
         self.skipped: list[str] = []
         self.excluded: set[tuple[str, str]] = set()
         self.matched: set[tuple[str, str]] = set()
@@ -167,7 +167,7 @@ class Source:
         for split, data in list(self.splits.items()):
             source_names = [*label_names(data.features["label"].names), ""]
             emotions = [source_names[label] for label in data["label"][:]]  # -1, no label, takes the last
-            self.dropped.update(emotion for emotion in emotions if emotion and emotion not in names)
+            self.dropped[split] = Counter(emotion for emotion in emotions if emotion and emotion not in names)
             if unlabelled := emotions.count(""):
                 self.raw.notes.append(f"{unlabelled:,} image(s) of the {split} split have no label and were left out.")
             data = relabel(data, names)
@@ -180,6 +180,7 @@ class Source:
         """Set missing splits aside, unless the faces are only looked at or evaluated."""
         if purpose == "evaluation" and self.kind == "folder" and self.splits.keys() == {"train"}:
             self.splits = {"test": self.splits["train"]}
+            self.dropped = {"test": self.dropped["train"]}
             self.raw.notes.append("The folder has no splits: all of its images were used as the test split.")
         elif purpose == "training" or (purpose == "evaluation" and "train" in self.splits):
             fractions = {"validation": settings.validation_fraction, "test": settings.test_fraction}

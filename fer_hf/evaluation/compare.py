@@ -17,7 +17,7 @@ from fer_hf.evaluation.significance import METRICS, contrast, holm, interval, mc
 from fer_hf.metrics import Array, f1_of
 from fer_hf.recipe.load import load_recipe
 from fer_hf.recipe.schema import NOT_OF_WEIGHTS
-from fer_hf.runs.folder import ONNX_FILES, Run
+from fer_hf.runs.folder import Run
 from fer_hf.runs.predictions import read_predictions
 from fer_hf.runs.records import PLAIN, Evaluation, Interval
 
@@ -286,8 +286,8 @@ def _row(name: str, seeds: Sequence[Run], evaluated: Sequence[Evaluation], metri
     std = float(np.std(scores, ddof=1)) if len(seeds) > 1 else None
     about = [run.metrics for run in seeds]
     parameters = about[0].model.parameters if about[0].model else None
-    model = seeds[0].finished_model()
-    file = model / "model.safetensors" if first.format == "pytorch" else seeds[0].onnx / ONNX_FILES[first.format]
+    seeds[0].finished_model()
+    file = seeds[0].model_file(first.format)
     if not file.is_file():
         raise UserError(f"{file} is missing: `fer-hf export {seeds[0].path} --int8` makes it again.")
     minutes = float(np.mean([metrics.training.seconds for metrics in about if metrics.training])) / 60

@@ -7,7 +7,7 @@ any other gets a new head. Input size, mean and std end up where `AutoImageProce
 import errno
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from inspect import signature
@@ -46,6 +46,14 @@ CONTAMINATION_NOTE = (
     "inflated; compare with a control from `google/vit-base-patch16-224-in21k`."
 )
 OTHERS = "Take another network, such as timm/resnet18.a1_in1k or timm/efficientnet_b0.ra_in1k."
+OURS = {
+    **{name: f"use model.{name}" for name in ("drop_rate", "drop_path_rate", "pretrained")},
+    "img_size": "use model.image_size",
+    "num_classes": "the labels decide it",
+    "in_chans": "images have three channels",
+    "checkpoint_path": "use model.weights",
+}
+"""Arguments of timm's constructor that `model.args` may not hold, and why."""
 NEW, KEPT = "new (random weights)", "kept, rows by name"
 
 
@@ -83,11 +91,22 @@ class ModelOptions:
     """Put squeeze-excite and CBAM between a timm model and a new classifier."""
     weights: str | None = None
     """A state dict for a timm architecture, instead of timm's weights (see `weights.fill`)."""
+    args: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of timm's constructor, such as `{"pad_type": "same"}`."""
+    mean: Sequence[float] | None = None
+    """Of each channel, of images in [0, 1]; None: what the model was trained with. `std` likewise."""
+    std: Sequence[float] | None = None
 
     @property
-    def dropout(self) -> dict[str, float]:
-        """The rates that are not zero, as arguments of timm."""
-        return {name: rate for name in ("drop_rate", "drop_path_rate") if (rate := getattr(self, name))}
+    def timm_arguments(self) -> dict[str, Any]:
+        """What timm's constructor is given: `args`, and the rates that are not zero."""
+        rates = {name: rate for name in ("drop_rate", "drop_path_rate") if (rate := getattr(self, name))}
+        return dict(self.args) | rates
+
+    @property
+    def normalisation(self) -> dict[str, list[float]]:
+        """`mean` and `std`, those that are given."""
+        return {name: list(values) for name in ("mean", "std") if (values := getattr(self, name)) is not None}
 
 
 def labels_of(config: Any) -> tuple[str, ...]:
@@ -121,11 +140,12 @@ def load_model(name: str | Path | Run, labels: Sequence[str] | None = None, **op
         return _with_attention(loaded, source) if settings.attention else loaded
     except UserError:
         raise
-    except TypeError as error:  # of timm's constructors, which do not all take both
-        if not settings.dropout:
+    except TypeError as error:  # of timm's constructors, which do not all take the same
+        if not settings.timm_arguments:
             raise
-        keys = " or model.".join(settings.dropout)
-        raise UserError(f"{source.name!r} does not take model.{keys}: {error}.") from error
+        places = {name: f"model.{'args.' * (name in settings.args)}{name}" for name in settings.timm_arguments}
+        keys = " or ".join(places.values())
+        raise UserError(f"{source.name!r} does not take {keys}: {error}.") from error
     except RuntimeError as error:  # of timm's constructors, under the way in which transformers calls them
         reason = str(error).strip().splitlines()[0]
         raise UserError(
@@ -163,7 +183,8 @@ def _load(source: Source, labels: Sequence[str] | None, options: ModelOptions) -
     if not rows:
         _name_labels(config, wanted)
     processor_changes = _resize_config(config, source, options.image_size, random)
-    _set_dropout(config, source, options)
+    _set_arguments(config, source, options)
+    processor_changes |= _set_normalisation(config, options)
     processor = load_processor(source, config, **processor_changes)
     model = _random(config) if random else _pretrained(source.location, config)
     if not rows:
@@ -258,16 +279,26 @@ def _rows_by_name(known: Sequence[str], wanted: Sequence[str]) -> list[int]:
         return []
 
 
-def _set_dropout(config: Any, source: Source, options: ModelOptions) -> None:
-    """Write rates of dropout into the config of a timm model, bare or under attention."""
-    rates = options.dropout
+def _set_arguments(config: Any, source: Source, options: ModelOptions) -> None:
+    """Write arguments of timm's constructor into the config of a timm model, bare or under attention."""
+    arguments = options.timm_arguments
+    for name in options.args.keys() & OURS.keys():
+        raise UserError(f"model.args.{name} is set by fer_hf: {OURS[name]}.")
     if isinstance(config, EmotionAttentionConfig):
-        config.drop_rate = rates.pop("drop_rate", config.drop_rate)
-    if rates and not hasattr(config, "model_args"):
-        key = next(iter(rates))
-        raise UserError(f"model.{key} is for timm models; {source.name!r} has its dropout in its own config.")
-    if rates:
-        config.model_args = (config.model_args or {}) | rates
+        config.drop_rate = arguments.pop("drop_rate", config.drop_rate)
+    if arguments and not hasattr(config, "model_args"):
+        key = "args" if options.args else next(iter(arguments))
+        raise UserError(f"model.{key} is for timm models; {source.name!r} has what it is made with in its own config.")
+    if arguments:
+        config.model_args = (config.model_args or {}) | arguments
+
+
+def _set_normalisation(config: Any, options: ModelOptions) -> dict[str, Any]:
+    """Write another mean and std into the config of a timm model; returns what any other processor has to be told."""
+    if isinstance(config, TimmWrapperConfig):
+        config.pretrained_cfg = config.pretrained_cfg | options.normalisation
+        return {}
+    return {f"image_{name}": values for name, values in options.normalisation.items()}
 
 
 def _resize_config(config: Any, source: Source, size: int | None, random: bool) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A state dict from a file into a timm architecture, such as the VGGFace2 and HSEmotion weights of EfficientNet.
 
-Tensors are matched by timm's own names. The classifier of the file is never taken: its labels are not in there.
+Tensors are matched by timm's own names, or else all of them by their order, in which files of torchvision and of
+EfficientNet-PyTorch agree with timm. The classifier of the file is never taken: its labels are not in there.
 """
 
 import re
@@ -37,16 +38,27 @@ def fill(model: nn.Module, path: Path) -> str:
     """
     classifier = head_names(model)
     # Counters and position indices, the only integers, follow from the architecture: versions of timm differ in them.
-    wanted, given = (
-        {name: tensor for name, tensor in state.items() if tensor.is_floating_point() and name not in classifier}
+    network, file = (
+        {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
         for state in (model.state_dict(), read(path))
     )
+    wanted, given = ({k: v for k, v in state.items() if k not in classifier} for state in (network, file))
     matches = {k: v for k, v in given.items() if k in wanted and v.shape == wanted[k].shape}
     if 2 * len(matches) < len(wanted):
+        if path.suffix == ".safetensors":
+            ordered: dict[str, torch.Tensor] = {}
+            reason = "a .safetensors file says nothing, since it keeps none"
+        else:
+            ordered, reason = _by_order(network, file, classifier)
+        if ordered:
+            model.load_state_dict(ordered, strict=False)
+            names = f"{len(ordered)} of {len(wanted)} tensors"
+            return f"weights of {path.name}: {names} matched by their order, since names differ; the classifier is new"
         here, there = (_first([f"{k} {_shape(v)}" for k, v in s.items() if k not in matches]) for s in (wanted, given))
         raise UserError(
-            f"{str(path)!r} is not of this architecture: it fits {len(matches)} of {len(wanted)} tensors. Wanted: "
-            f"{here}; in the file: {there}. Set model.name to the timm model that the weights were trained with."
+            f"{str(path)!r} is not of this architecture: by name it fits {len(matches)} of {len(wanted)} tensors "
+            f"(wanted: {here}; in the file: {there}), and by order {reason}. Set model.name to the timm model that the "
+            "weights were trained with."
         )
     model.load_state_dict(matches, strict=False)
     others = [k for k in given if k in wanted and k not in matches]
@@ -57,6 +69,38 @@ def fill(model: nn.Module, path: Path) -> str:
     }
     note = f"weights of {path.name}: {len(matches)} of {len(wanted)} tensors matched, the classifier is new"
     return "; ".join([note, *(f"{len(names)} {what} ({_first(names)})" for what, names in rest.items() if names)])
+
+
+def _by_order(
+    network: dict[str, torch.Tensor], file: dict[str, torch.Tensor], classifier: set[str]
+) -> tuple[dict[str, torch.Tensor], str]:
+    """The tensors of a file under the names of a network, if all agree in order; else nothing, and why.
+
+    They agree in number, shape and role, which the last part of a name tells (`weight`, `bias`, `running_mean`). A
+    linear layer and a convolution of one pixel are the same. The classifier may be missing in the file, or have another
+    number of outputs.
+    """
+    names = list(network) if len(file) == len(network) else [name for name in network if name not in classifier]
+    if len(file) != len(names):
+        return {}, f"the file has {len(file)} tensors where the network has {len(network)}"
+    for number, (name, (other, tensor)) in enumerate(zip(names, file.items(), strict=True), 1):
+        own, first = network[name], int(name in classifier)
+        here, there = (_without_ones(shape[first:]) for shape in (own.shape, tensor.shape))
+        if here != there or _role(name) != _role(other):
+            return {}, f"tensor {number} is {other} {_shape(tensor)} where the network has {name} {_shape(own)}"
+    pairs = zip(names, file.values(), strict=True)
+    return {name: tensor.reshape(network[name].shape) for name, tensor in pairs if name not in classifier}, ""
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without the ones at its end."""
+    return _without_ones(shape[:-1]) if shape and shape[-1] == 1 else tuple(shape)
+
+
+def _role(name: str) -> str:
+    """What a tensor is to its layer, as far as its name tells: `weight`, `bias`, `running_mean`, `running_var`."""
+    last = name.rpartition(".")[2]
+    return last if last in ("weight", "bias", "running_mean", "running_var") else ""
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:

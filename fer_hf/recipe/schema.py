@@ -14,8 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-Range = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+Positive = Annotated[float, Field(gt=0)]
+Range = tuple[Positive, Positive]
 
+FIND = "find"
+"""The value of `evaluate.copies` that looks for copies in the data themselves."""
 
 # Keys of `train` that change neither the weights nor the figures.
 NOT_OF_WEIGHTS = ("save_steps", "save_total_limit", "logging_steps", "report_to", "per_device_eval_batch_size")
@@ -41,7 +44,15 @@ class Model(Section):
     attention: bool = False
     """Squeeze-excite and CBAM between the features of a timm model and its classifier."""
     weights: str | None = None
-    """A state dict (`.pt`, `.pth`, `.safetensors`) of the same architecture, such as VGGFace2's or HSEmotion's."""
+    """A state dict (`.pt`, `.pth`, `.safetensors`) of the same architecture, such as VGGFace2's or HSEmotion's. Names
+    are timm's, or else all tensors are in timm's order, as in files of torchvision and EfficientNet-PyTorch."""
+    args: dict[str, bool | int | float | str | list[int] | None] = {}
+    """Further arguments of timm's constructor, such as `{pad_type: same}` for weights that were trained with
+    TensorFlow's padding."""
+    mean: tuple[Fraction, Fraction, Fraction] | None = None
+    """Mean of each channel, of images in [0, 1], where weights want another than the architecture's usual one."""
+    std: tuple[Positive, Positive, Positive] | None = None
+    """Standard deviation of each channel, likewise."""
 
 
 class Weighted(Section):
@@ -250,6 +261,10 @@ class Evaluate(Section):
     top_k: list[Annotated[int, Field(ge=1)]] = []
     """Report also for how many images the true class is among the k most probable, for these k beside 2, such as
     [1, 3]. `fer-hf evaluate RUN` reads it from the run's recipe.yaml, so it may be changed there after training."""
+    copies: str | None = None
+    """Report beside the figures those without the images that have a copy, exact or near, in the training split: `find`
+    looks for copies in the data and keeps them as `copies.csv` of the run; or the folder or csv of `fer-hf data audit`.
+    FER2013's 35,887 images take about half a minute."""
 
 
 class Export(Section):
@@ -308,6 +323,8 @@ class Recipe(Section):
         content["data"]["source"] = _without_path(content["data"]["source"])
         if self.data.exclude:
             content["data"]["exclude"] = Path(self.data.exclude).name
+        if self.evaluate.copies not in (None, FIND):
+            content["evaluate"]["copies"] = Path(self.evaluate.copies).name
         for section, key in (("model", "name"), ("model", "weights"), ("loss", "teacher")):
             if (value := content[section][key]) and Path(value).exists():
                 content[section][key] = Path(value).resolve().name

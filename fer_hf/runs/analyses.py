@@ -36,6 +36,60 @@ class WithoutCopies:
 
 
 @dataclass(frozen=True)
+class Transfer:
+    """An evaluation on other data, held against that on the run's own test set; labels are aligned by name.
+
+    `left_out` counts the images of emotions that the model does not know. The emotions that the data lack are `absent`:
+    `answered_absent` images got one of them for an answer, which is wrong, and `accuracy_of_shared` is the accuracy if
+    only the others compete. `own` is the key of the evaluation on the run's own test set; where there is none it is
+    None, and so are the gaps. `gap` is the accuracy there less that here; `balanced_gap`, the same of the mean recall
+    of the emotions that both have, does not depend on how frequent each is; `recall_gap` has it for each emotion.
+    """
+
+    own: str | None
+    left_out: Mapping[str, int]
+    absent: Sequence[str]
+    answered_absent: int
+    accuracy_of_shared: float
+    gap: Estimate | None = None
+    balanced_gap: Estimate | None = None
+    recall_gap: Mapping[str, Estimate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model of an ensemble, on the images of the ensemble. `latency_ms` is of one image on the CPU, the median."""
+
+    name: str
+    accuracy: float
+    macro_f1: float
+    parameters: int | None
+    megabytes: float
+    latency_ms: float
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The mean of the probabilities of several models beside each of them; its own figures are the evaluation's.
+
+    `best` is the member with the highest accuracy, and `difference` the ensemble's accuracy less that one's, with `p`
+    of a paired bootstrap and `mcnemar_p` of McNemar's exact test. What it costs is the sum over the members, which run
+    one after another, on the CPU `cpu` with so many `threads` (None: all).
+    """
+
+    members: Sequence[Member]
+    best: str
+    difference: Estimate
+    p: float
+    mcnemar_p: float
+    parameters: int | None
+    megabytes: float
+    latency_ms: float
+    threads: int | None = None
+    cpu: str | None = None
+
+
+@dataclass(frozen=True)
 class CalibrationScores:
     """How good the probabilities of a split are; `log_loss` is in nats."""
 

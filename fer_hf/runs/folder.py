@@ -1,7 +1,7 @@
 """The run folder: where each step of an experiment writes plain files that the next one reads.
 
-recipe.yaml, splits.csv, checkpoints/, model/ (with onnx/ and figures/), predictions/, metrics.json, environment.json,
-tensorboard/
+recipe.yaml, splits.csv, copies.csv, checkpoints/, model/ (with onnx/ and figures/), predictions/, metrics.json,
+environment.json, tensorboard/
 """
 
 import json
@@ -45,6 +45,7 @@ class Run:
         self.path = Path(path)
         self.recipe_file = self.path / "recipe.yaml"
         self.splits_file = self.path / "splits.csv"
+        self.copies_file = self.path / "copies.csv"
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model"
         self.onnx = self.model / "onnx"
@@ -110,6 +111,10 @@ class Run:
                 remedy = "model/model.safetensors has gone. Put a copy back, or train again"
             raise UserError(f"{self.path} has no model{'' if self.metrics.training else ' yet'}: {remedy}.")
         return self.model
+
+    def model_file(self, format: str) -> Path:
+        """The weights in a format: `model/model.safetensors`, or a file below `model/onnx/`; it need not exist."""
+        return self.model / "model.safetensors" if format == "pytorch" else self.onnx / ONNX_FILES[format]
 
     # --- metrics.json
 

@@ -12,7 +12,16 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 
 from fer_hf.metrics import Confusion, largest_confusions
-from fer_hf.runs.analyses import Calibration, Domains, Explanation, Robustness, Slices, WithoutCopies
+from fer_hf.runs.analyses import (
+    Calibration,
+    Domains,
+    Ensemble,
+    Explanation,
+    Robustness,
+    Slices,
+    Transfer,
+    WithoutCopies,
+)
 
 Record = TypeVar("Record")
 Interval = tuple[float, float]
@@ -308,6 +317,8 @@ class Metrics:
     robustness: Mapping[str, Robustness] = field(default_factory=dict)
     explanations: Mapping[str, Explanation] = field(default_factory=dict)
     domains: Mapping[str, Domains] = field(default_factory=dict)
+    transfers: Mapping[str, Transfer] = field(default_factory=dict)
+    ensembles: Mapping[str, Ensemble] = field(default_factory=dict)
     finished: bool = False
 
     def owns(self, evaluation: Evaluation) -> bool:

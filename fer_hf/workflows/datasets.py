@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from fer_hf.collect.sheet import contact_sheet
-from fer_hf.data import Faces, load_faces
+from fer_hf.data import Faces, copies, load_faces
 from fer_hf.data.audit import audit
 from fer_hf.data.columns import per_class_counts
 from fer_hf.data.decode import decode_rows, undecoded
@@ -95,16 +95,22 @@ class Audit:
     page: Path
     figures: Path
     exclude: Path
+    copies: Path
 
 
 def audit_faces(faces: Faces, folder: Path | None = None) -> Audit:
-    """Audit faces that were not checked; writes audit.html (with pictures), audit.json and exclude.csv to a folder."""
+    """Audit faces that were not checked; writes what `Audit` names to a folder.
+
+    audit.html (with pictures), audit.json, exclude.csv for `data.exclude`, and copies.csv for `evaluate.copies`.
+    """
     folder = folder or Path("runs/audit") / faces.file_name
     report = audit(faces)
     folder.mkdir(parents=True, exist_ok=True)
-    result = Audit(faces.dataset, summary(report), folder / "audit.html", folder / "audit.json", folder / "exclude.csv")
+    places = (folder / name for name in ("audit.html", "audit.json", "exclude.csv", copies.FILE))
+    result = Audit(faces.dataset, summary(report), *places)
     write_text(result.figures, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     write_csv(result.exclude, EXCLUDE_COLUMNS, [[row[name] for name in EXCLUDE_COLUMNS] for row in report["exclude"]])
+    copies.write_copies(result.copies, [copies.Copy(**row) for row in report["copies"]])
     pictures = _thumbnails(faces, shown(report))
     write_text(result.page, audit_page(report, lambda row: pictures[row["split"], row["id"]]))
     return result

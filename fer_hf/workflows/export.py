@@ -57,7 +57,7 @@ def export_model(
         calibration = sample(faces.splits["train"], recipe.export.calibration_images)
         exported["int8"] = quantise(run.model, calibration, classifier.spec, recipe.export.calibration)
     run.update(export=exported)
-    options = EvaluationOptions(batch_size=recipe.train.per_device_eval_batch_size, alone=True)
+    options = EvaluationOptions.of(recipe, alone=True)
     known = any(e.plain for e in run.metrics.own_evaluations("validation"))
     files = [load_classifier(run, format) for format in exported]
     evaluate_on(faces, "validation", files if known else [classifier, *files], run, options)

@@ -23,7 +23,7 @@ from fer_hf.recipe.schema import Recipe
 from fer_hf.runs.folder import Run
 from fer_hf.runs.predictions import write_predictions
 from fer_hf.training.fit import fit
-from fer_hf.workflows.evaluate import evaluate_on
+from fer_hf.workflows.evaluate import EvaluationOptions, evaluate_on
 from fer_hf.workflows.faces import check_splits, recipe_faces
 from fer_hf.workflows.report import redraw
 
@@ -65,7 +65,7 @@ def find_label_errors(run: str | Path | Run, split: str = "validation", folds: i
     if split == "train":
         predictions = _predict_out_of_fold(run, recipe, faces, folds)
     else:
-        [evaluation] = evaluate_on(faces, split, [load_classifier(run)], run)
+        [evaluation] = evaluate_on(faces, split, [load_classifier(run)], run, EvaluationOptions.of(recipe))
         redraw(run)
         predictions = run.path / evaluation.predictions
     rows = label_errors_in(predictions, split)

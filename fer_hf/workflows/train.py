@@ -10,7 +10,7 @@ from fer_hf.files import write_text
 from fer_hf.machine import environment, process_settings_kept
 from fer_hf.models.classifier import load_classifier, require_optimum
 from fer_hf.recipe.load import load_recipe
-from fer_hf.recipe.schema import Recipe
+from fer_hf.recipe.schema import FIND, Recipe
 from fer_hf.report.model_card import write_report
 from fer_hf.runs.folder import Run
 from fer_hf.runs.records import Hub
@@ -18,6 +18,7 @@ from fer_hf.training.arguments import training_arguments
 from fer_hf.training.checkpoints import go_back
 from fer_hf.training.fit import fit
 from fer_hf.training.launch import keep_memory, processes, told_by_main
+from fer_hf.workflows.copies import copied_images, wanted_copies
 from fer_hf.workflows.evaluate import EvaluationOptions, evaluate_on
 from fer_hf.workflows.export import export_model
 from fer_hf.workflows.faces import check_splits, recipe_faces, remarks, splits_csv
@@ -77,6 +78,8 @@ def _finish(recipe: Recipe, faces: Faces, run: Run, resume: bool, profile: bool)
     """Do what an opened run still lacks."""
     state = processes()
     check_splits(run, faces)
+    if recipe.evaluate.copies not in (None, FIND):  # what is refused, is refused before the training
+        copied_images(recipe.evaluate.copies, run, faces, "test" if "test" in faces.splits else "validation")
     if state.is_main_process:
         _describe(recipe, run, faces)
     if run.metrics.training is None:
@@ -84,8 +87,8 @@ def _finish(recipe: Recipe, faces: Faces, run: Run, resume: bool, profile: bool)
     classifier = load_classifier(run)
     ttas = list(dict.fromkeys(("none", recipe.evaluate.tta)))
     for split in (split for split in recipe.evaluate.splits if split in faces.splits):
-        options = EvaluationOptions(ttas, recipe.train.per_device_eval_batch_size)
-        evaluate_on(faces, split, [classifier], run, options)
+        copied = copied_images(wanted_copies(run, recipe), run, faces, split)
+        evaluate_on(faces, split, [classifier], run, EvaluationOptions.of(recipe, ttas=ttas, copied=copied))
     if state.is_main_process:
         if recipe.export.onnx:
             write_report(run)  # for who stops the export

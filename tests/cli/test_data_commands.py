@@ -54,6 +54,10 @@ def test_audit_and_exclude(cli, faces, tmp_path):
     assert "exact copies beyond the first" in out
     found = json.loads((tmp_path / "audit/audit.json").read_text())
     assert found["duplicates"]["exact"]["redundant"] == 1
+    assert "copies:       audit/copies.csv" in out
+    assert [(row["kind"], row["split"], row["of_split"]) for row in rows_of(tmp_path / "audit/copies.csv")] == [
+        ("exact", "train", "train")
+    ]
     assert (
         str(tmp_path) not in (tmp_path / "audit/audit.html").read_text() + (tmp_path / "audit/audit.json").read_text()
     )

@@ -77,6 +77,17 @@ def test_everything_planted_is_found_and_nothing_else(found: dict) -> None:
     assert found["sizes"][0] == {"width": 64, "height": 64, "mode": "RGB", "images": 37}
 
 
+def test_each_copy_names_what_it_is_a_copy_of(found: dict) -> None:
+    assert {(row["id"], row["kind"], row["of_id"]) for row in found["copies"]} == {
+        ("train/happy/exact.bmp", "exact", "train/happy/3.png"),
+        ("train/happy/near.jpg", "near", "train/happy/4.png"),
+        ("test/sad/1.png", "near", "train/happy/leak.jpg"),
+        ("test/sad/2.png", "exact", "validation/sad/leak.png"),
+        ("validation/happy/1.png", "exact", "train/sad/leak.png"),
+        ("train/sad/torn.png", "exact", "train/happy/5.png"),
+    }
+
+
 def test_what_is_left_out(found: dict, tmp_path: Path) -> None:
     reasons = {row["id"]: row["reason"] for row in found["exclude"]}
     assert reasons.pop("train/happy/broken.png").startswith("broken: ")

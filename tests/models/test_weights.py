@@ -4,10 +4,12 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+import torchvision
 from safetensors.torch import save_file
 
 from fer_hf.emotions import LABEL_SETS
 from fer_hf.errors import UserError
+from fer_hf.images.spec import ImageSpec
 from fer_hf.models.load import load_model, save_model
 from fer_hf.models.network import heads
 
@@ -127,11 +129,68 @@ def test_what_did_not_match_is_named(tmp_path):
 
 def test_another_architecture_is_refused(tmp_path):
     path = write(trained("test_resnet").state_dict(), tmp_path / "w.pt")
-    with pytest.raises(UserError, match=r"fits 0 of \d+ tensors.*Wanted: conv_stem\.weight .*in the file: conv1\.0"):
+    with pytest.raises(UserError, match=r"fits 0 of \d+ tensors \(wanted: conv_stem\.weight .*in the file: conv1\.0"):
         load(path)
     wide = {name: torch.cat([tensor, tensor]) for name, tensor in trained().state_dict().items() if tensor.ndim}
-    with pytest.raises(UserError, match=r"Wanted: conv_stem\.weight 24x3.*in the file: conv_stem\.weight 48x3"):
+    with pytest.raises(UserError, match=r"wanted: conv_stem\.weight 24x3.*in the file: conv_stem\.weight 48x3"):
         load(write(wide, tmp_path / "wide.pt"))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [("mobilenet_v2", "mobilenetv2_100"), ("mobilenet_v3_small", "mobilenetv3_small_100")]
+)
+def test_files_of_torchvision_are_loaded_by_their_order(tmp_path, theirs, ours):
+    """Held against torchvision's own features of an image."""
+    torch.manual_seed(0)
+    source = getattr(torchvision.models, theirs)(weights=None).eval()
+    loaded = load(write(source.state_dict(), tmp_path / "w.pth"), ours, image_size=32)
+    assert "matched by their order, since names differ; the classifier is new" in loaded.notes[0]
+    images = torch.randn(2, 3, 32, 32)
+    features = source.features(images).mean((2, 3))
+    if theirs == "mobilenet_v3_small":
+        features = source.classifier[:2](features)
+    network = loaded.model.timm_model.eval()
+    torch.testing.assert_close(network.forward_head(network.forward_features(images), pre_logits=True), features)
+    assert heads(loaded.model)[0].out_features == 7
+
+
+def test_order_is_not_enough_where_roles_or_shapes_differ_or_none_is_kept(tmp_path):
+    state = torchvision.models.mobilenet_v2(weights=None).state_dict()
+    names = list(state)
+    swapped = {name: state[name] for name in (names[0], names[2], names[1], *names[3:])}  # a bias before its weight
+    with pytest.raises(
+        UserError, match=r"by order tensor 2 is features\.0\.1\.bias 32 where the network has bn1\.weight"
+    ):
+        load(write(swapped, tmp_path / "swapped.pt"), "mobilenetv2_100", image_size=32)
+    fewer = {name: tensor for name, tensor in state.items() if "features.18" not in name}
+    with pytest.raises(UserError, match=r"the file has 257 tensors where the network has 262"):
+        load(write(fewer, tmp_path / "fewer.pt"), "mobilenetv2_100", image_size=32)
+    with pytest.raises(UserError, match=r"a \.safetensors file says nothing, since it keeps none"):
+        load(write(state, tmp_path / "w.safetensors"), "mobilenetv2_100", image_size=32)
+
+
+def test_arguments_of_timm_mean_and_std_come_back(tmp_path):
+    options = {"args": {"pad_type": "same"}, "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
+    loaded = load_model("test_efficientnet", FER7, pretrained=False, image_size=32, **options)
+    assert type(loaded.model.timm_model.conv_stem).__name__ == "Conv2dSame"
+    save_model(loaded.model, loaded.processor, tmp_path / "model")
+    again = load_model(tmp_path / "model")
+    assert type(again.model.timm_model.conv_stem).__name__ == "Conv2dSame"
+    spec = ImageSpec.from_processor(again.processor)
+    assert (spec.mean, spec.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ({"pad_typ": "same"}, r"does not take model\.args\.pad_typ"),
+        ({"num_classes": 3}, r"model\.args\.num_classes is set by fer_hf: the labels decide it"),
+        ({"drop_rate": 0.1}, r"use model\.drop_rate"),
+    ],
+)
+def test_arguments_that_cannot_be_given(args, message):
+    with pytest.raises(UserError, match=message):
+        load_model("test_efficientnet", FER7, pretrained=False, image_size=32, args=args)
 
 
 class Canary:

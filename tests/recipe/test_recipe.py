@@ -193,10 +193,13 @@ def test_what_is_published_holds_no_path(tmp_path):
 
 def test_several_sources_and_what_is_public_of_them(tmp_path):
     several = "data.source=[rafdb:/home/me/raf, {source: 'hub:a/b@v1', weight: 2}, toy]"
-    recipe = load_recipe("quickstart", [several, "data.exclude=/home/me/secret/exclude.csv"])
+    audit = ["data.exclude=/home/me/secret/exclude.csv", "evaluate.copies=/home/me/secret/audit"]
+    recipe = load_recipe("quickstart", [several, *audit])
     assert [getattr(entry, "weight", 1) for entry in recipe.data.source] == [1, 2.0, 1]
     assert recipe.public()["data"]["source"] == ["rafdb:PATH", {"source": "hub:a/b@v1", "weight": 2.0}, "toy"]
     assert recipe.public()["data"]["exclude"] == "exclude.csv"
+    assert recipe.public()["evaluate"]["copies"] == "audit"
+    assert load_recipe("fer2013/cpu_fast").public()["evaluate"]["copies"] == "find"
     file = tmp_path / "weights.pt"
     file.touch()
     hidden = load_recipe("quickstart", [f"model.weights={file}", f"loss.teacher={tmp_path}"]).public()
