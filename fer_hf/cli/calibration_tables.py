@@ -53,9 +53,9 @@ def _of_sets(sets: Any) -> str:
     coverage, per_class = sets.coverage, sets.coverage_per_class
     worst = min(per_class, key=per_class.__getitem__)
     return (
-        f"Sets of labels, for the right one in {sets.level:.0%} of them: those with a probability of {sets.threshold:.1%} "
-        f"or more. {coverage.value:.1%} {_interval(coverage.low, coverage.high)} of the sets hold it, least of {worst} "
-        f"with {per_class[worst]:.1%}; they have {sets.mean_size:.2f} labels on average."
+        f"Sets of labels, for the right one in {sets.level:.0%} of them: the labels with {sets.threshold:.1%} or more. "
+        f"{coverage.value:.1%} {_interval(coverage.low, coverage.high)} of the sets hold it, least of {worst} with "
+        f"{per_class[worst]:.1%}; they have {sets.mean_size:.2f} labels on average."
     )
 
 

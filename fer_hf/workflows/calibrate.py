@@ -112,15 +112,7 @@ def _predictions(run: Run, split: str) -> tuple[str, Predictions]:
         logger.info("%s has no predictions on its %s split: they are made now", run.path, split)
         evaluate(run, split=split)
         return _predictions(run, split)
-    path = run.path / evaluations[keys[0]].predictions
-    predictions = read_predictions(path)
-    if not np.isfinite(predictions.logits).all():
-        row = int((~np.isfinite(predictions.logits)).any(axis=1).argmax())
-        raise UserError(
-            f"{path} has logits that are no numbers: {predictions.logits[row].tolist()} for image "
-            f"{predictions.ids[row]!r}. Make them again: {run.evaluate_command(evaluations[keys[0]])}"
-        )
-    return keys[0], predictions
+    return keys[0], read_predictions(run.path / evaluations[keys[0]].predictions)
 
 
 def _same_images(first: Predictions, second: Predictions) -> bool:

@@ -1,9 +1,10 @@
-"""The figures of calibration: reliability before and after temperature scaling, over all images and for each class.
+"""The figures of calibration: reliability before and after, over all images and for each class, and abstention.
 
 Each function is pure: predictions and a record of `metrics.json` in, a Matplotlib `Figure` out.
 """
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -11,12 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
-from fer_hf.metrics import Array, calibration_error_per_class, expected_calibration_error, reliability
+from fer_hf.metrics import Array, calibration_error_per_class, expected_calibration_error, reliability, risk_coverage
 from fer_hf.metrics.calibration import bin_of
 from fer_hf.report.figures.style import (
     BLUE,
     FINE_PERCENT,
+    GREEN,
     GREY,
+    ORANGE,
     PERCENT,
     STYLE,
     VERMILION,
@@ -32,8 +35,8 @@ CLASS_BINS = 10
 FEWEST = 10
 """Images of a bin of one class, below which its frequency says nothing and is not drawn."""
 COLUMNS = 4
-BEFORE = {"color": VERMILION, "linestyle": "--", "marker": "s", "markersize": 4, "clip_on": False}
-AFTER = {"color": BLUE, "linestyle": "-", "marker": "o", "markersize": 4, "clip_on": False}
+BEFORE: Any = {"color": VERMILION, "linestyle": "--", "marker": "s", "markersize": 4, "clip_on": False}
+AFTER: Any = {"color": BLUE, "linestyle": "-", "marker": "o", "markersize": 4, "clip_on": False}
 
 
 @matplotlib.rc_context(STYLE)
@@ -95,20 +98,54 @@ def class_calibration_figure(calibration: Calibration, predictions: Predictions,
         axes.set_axis_off()
     for axes in grid.flat[max(0, len(names) - COLUMNS) : len(names)]:
         axes.tick_params(labelbottom=True)
-    figure.supxlabel("probability given to the class", fontsize=10)
-    figure.supylabel("how often it is the true one", fontsize=10)
+        axes.set_xlabel("probability given to it", fontsize=8.5)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("how often it is true", fontsize=8.5)
     figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.suptitle(title_of("Reliability of each class", evaluation), fontsize=11)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def risk_coverage_figure(calibration: Calibration, predictions: Predictions, evaluation: Evaluation) -> Figure:
+    """The share of wrong answers against the share of images that are answered, the surest first.
+
+    After Geifman and El-Yaniv 2017, https://arxiv.org/abs/1705.08500. Points are the thresholds of the record, with
+    the intervals of their errors. The arguments are those of `calibration_figure`.
+    """
+    probabilities = softmax(calibration.after(predictions.logits), axis=1)
+    curve = risk_coverage(probabilities, predictions.labels)
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(curve.x, curve.y, color=BLUE, label="surest answers first")
+    axes.axhline(curve.y[-1], color=GREY, linestyle=":", linewidth=1, label=f"all images: {curve.y[-1]:.1%} wrong")
+    colours = (VERMILION, ORANGE, GREEN)
+    for number, abstention in enumerate(calibration.abstention):
+        colour, error = colours[number % len(colours)], abstention.error
+        if error is None:
+            continue
+        gaps = [[abs(error - end)] for end in abstention.error_ci or (error, error)]
+        label = f"from {abstention.threshold:.1%} on, for {abstention.target_error:.0%} wrong: {error:.1%}"
+        style: Any = {"color": colour, "marker": "osD"[number % 3], "capsize": 3, "linestyle": "none", "zorder": 3}
+        axes.errorbar([abstention.coverage], [error], gaps, label=label, **style)
+        axes.axhline(abstention.target_error, color=colour, linestyle="--", linewidth=1)
+    axes.set(xlim=(0, 1), ylim=0, xlabel="share of images that are answered", ylabel="share of answers that are wrong")
+    axes.xaxis.set_major_formatter(PERCENT)
+    axes.yaxis.set_major_formatter(FINE_PERCENT)
+    axes.grid()
+    axes.legend(loc="lower right", frameon=True, framealpha=1, edgecolor="none")
+    figure.suptitle(title_of("Abstention", evaluation), fontsize=11)
     return figure
 
 
 def write_calibration_figures(
     folder: Path, calibration: Calibration, predictions: Predictions, evaluation: Evaluation
 ) -> list[str]:
-    """Write `calibration.png` and `calibration_per_class.png`; returns the stems of their names."""
+    """Write calibration.png, calibration_per_class.png and risk_coverage.png; returns the stems of their names."""
     figures = {
         "calibration": calibration_figure(calibration, predictions, evaluation),
         "calibration_per_class": class_calibration_figure(calibration, predictions, evaluation),
+        "risk_coverage": risk_coverage_figure(calibration, predictions, evaluation),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
