@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-import numpy as np
-
 from fer_hf.errors import UserError
 from fer_hf.report import facts
 from fer_hf.runs.folder import Run
@@ -79,7 +77,7 @@ class Material:
 
     @cached_property
     def predictions(self) -> Predictions:
-        """Those of the main evaluation, with at least one image and finite logits.
+        """Those of the main evaluation.
 
         Raises:
             UserError: the file is missing or damaged, or is not what metrics.json was computed from.
@@ -90,9 +88,6 @@ class Material:
         if not (self.run.path / name).is_file():
             raise UserError(f"{name} is missing. This makes it again: {self.again}")
         found = read_predictions(self.run.path / name)
-        bad = int((~np.isfinite(found.logits)).any(axis=1).sum())
-        if bad:
-            raise UserError(f"{name} holds logits that are no numbers, of {bad:,} images. Make it anew: {self.again}")
         if len(found.ids) != self.main.images or set(found.label_names) != set(self.main.per_class):
             raise UserError(
                 f"{name} holds {len(found.ids):,} images with the labels {', '.join(found.label_names)}, but "

@@ -17,7 +17,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from fer_hf.errors import UserError
 from fer_hf.files import write_text
-from fer_hf.report import facts, tables
+from fer_hf.report import analysed, facts, tables
 from fer_hf.report.blocks import Table
 from fer_hf.report.figures.classification import ALT, write_figures
 from fer_hf.report.markdown import Markdown, code, fenced, licence_metadata, render, table
@@ -25,7 +25,14 @@ from fer_hf.runs.folder import PLACEHOLDER, Run
 from fer_hf.runs.records import Data, Evaluation, Hub, Metrics, Training
 
 logger = logging.getLogger(__name__)
-RESULTS = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "balanced_accuracy": "Balanced accuracy"}
+RESULTS = {
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro F1",
+    "balanced_accuracy": "Balanced accuracy",
+    "matthews_correlation": "Matthews correlation",
+    "macro_roc_auc": "Area under ROC, mean of classes",
+    "brier_score": "Brier score",
+}
 """The figures in the metadata, and what they are called there."""
 
 
@@ -47,11 +54,12 @@ def metadata(metrics: Metrics, evaluation: Evaluation, title: str) -> Markdown:
             dataset_type=kind or evaluation.dataset,
             dataset_name=evaluation.dataset,
             dataset_split=evaluation.split,
-            metric_type=key.removeprefix("macro_"),
+            metric_type=key.removeprefix("macro_").removesuffix("_score"),
             metric_name=name,
             metric_value=round(getattr(evaluation, key), 4),
         )
         for key, name in RESULTS.items()
+        if getattr(evaluation, key) is not None
     ]
     tags = ["facial-expression-recognition", "emotion", "fer", *metrics.export, *hub.tags]
     card = ModelCardData(
@@ -121,6 +129,7 @@ def card_text(metrics: Metrics, figures: Sequence[str] = ()) -> str:
     """
     ordered = facts.evaluations(metrics)
     main = facts.headline(ordered)
+    key = next(key for key, evaluation in metrics.evaluations.items() if evaluation is main)
     labels, (strengths, limits) = facts.labels_of(main, metrics), facts.findings(main)
     report = metrics.recipe.get("report") or {}
     title = report.get("title") or metrics.name or "Facial expression model"
@@ -146,6 +155,9 @@ def card_text(metrics: Metrics, figures: Sequence[str] = ()) -> str:
         alt=ALT,
         model_id=Markdown(PLACEHOLDER),
         strengths=strengths,
+        calibrated=analysed.calibration_sentences(metrics, key),
+        beyond=analysed.beyond(metrics, main, key),
+        groups_measured=analysed.slice_sentences(metrics, key),
         limits=limits,
         classes=facts.groups(main, labels),
         formats=facts.FORMATS,

@@ -24,7 +24,17 @@ from fer_hf.runs.records import PLAIN, Evaluation, Metrics, plain, read_record
 
 ONNX_FILES = {"onnx": "model.onnx", "int8": "model_int8.onnx"}
 """Names of the exported files below `onnx/`, by format; transformers.js uses the same."""
-RECORDS = ("evaluations", "export", "calibration", "slices", "robustness", "explanations", "domains")
+RECORDS = (
+    "evaluations",
+    "export",
+    "calibration",
+    "slices",
+    "robustness",
+    "explanations",
+    "domains",
+    "transfers",
+    "ensembles",
+)
 """Sections of metrics.json that hold many records by a key."""
 PLACEHOLDER = "PATH/TO/MODEL"
 """What a card's snippets load as long as the model has no name on the Hub."""

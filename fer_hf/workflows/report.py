@@ -13,7 +13,7 @@ from fer_hf.recipe.load import load_recipe
 from fer_hf.report.material import Baseline, Material, Pictures
 from fer_hf.report.model_card import write_report
 from fer_hf.report.page import run_page
-from fer_hf.report.sections.study import confident_errors
+from fer_hf.report.sections.study import SHOWN
 from fer_hf.runs.folder import Run
 from fer_hf.training.launch import processes
 from fer_hf.workflows.faces import recipe_faces
@@ -87,7 +87,7 @@ def _against(run: Run, other: Path) -> Baseline:
 def _pictures(material: Material) -> Pictures:
     """JPEGs of the most confident errors, or why there are none."""
     try:
-        wanted = [material.predictions.ids[row] for row in confident_errors(material.predictions)]
+        wanted = [mistake.id for mistake in material.predictions.mistakes(SHOWN)]
         if not material.metrics.owns(material.main):
             return Pictures(reason="There are no pictures: the images are not the run's own data.")
         if not material.run.exists():

@@ -1,14 +1,12 @@
-"""How confident a model is where it is right and where it is wrong, and what a scaling changes."""
-
-from collections.abc import Sequence
+"""How confident a model is where it is right and where it is wrong."""
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from fer_hf.metrics import Array
-from fer_hf.report.figures.style import BLUE, GREY, PERCENT, STYLE, VERMILION, title_of
-from fer_hf.runs.records import Evaluation, ReliabilityBin
+from fer_hf.report.figures.style import BLUE, PERCENT, STYLE, VERMILION, title_of
+from fer_hf.runs.records import Evaluation
 
 
 @matplotlib.rc_context(STYLE)
@@ -39,32 +37,4 @@ def confidence_figure(evaluation: Evaluation, confidence: Array, right: Array) -
     below.set(xlim=(0, 1), xlabel="confidence (probability of the predicted class)")
     below.xaxis.set_major_formatter(PERCENT)
     figure.suptitle(title_of("Confidence of right and wrong answers", evaluation), fontsize=11)
-    return figure
-
-
-@matplotlib.rc_context(STYLE)
-def calibration_figure(
-    evaluation: Evaluation, before: Sequence[ReliabilityBin], after: Sequence[ReliabilityBin], temperature: float
-) -> Figure:
-    """Reliability before and after temperature scaling, side by side; points are as large as their bin has images.
-
-    After Guo et al. 2017, https://arxiv.org/abs/1706.04599.
-    """
-    figure = Figure(figsize=(7, 3.9), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    names = ("before", f"after: logits / {temperature:.2f}")
-    for axes, bins, name in zip(panels, (before, after), names, strict=True):
-        kept = [(b.confidence, b.accuracy, b.count) for b in bins if b.count]
-        confidence, accuracy, count = np.array(kept).T
-        axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
-        axes.plot(confidence, accuracy, color=BLUE, linewidth=1)
-        axes.scatter(confidence, accuracy, 15 + 150 * count / count.max(), color=BLUE, alpha=0.7)
-        error = float((count * np.abs(confidence - accuracy)).sum() / count.sum())
-        axes.set_title(f"{name} (ECE {error:.1%})", fontsize=10)
-        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence")
-        axes.xaxis.set_major_formatter(PERCENT)
-        axes.grid()
-    panels[0].set_ylabel("accuracy")
-    panels[0].yaxis.set_major_formatter(PERCENT)
-    figure.suptitle(title_of("Temperature scaling", evaluation), fontsize=11)
     return figure

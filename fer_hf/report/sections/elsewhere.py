@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from fer_hf.report import facts
-from fer_hf.report.blocks import Block, Bullets, Heading, Missing, Picture, Table, Text, data_uri
+from fer_hf.report.blocks import Block, Bullets, Heading, Missing, Picture, Table, Text, data_uri, picture
 from fer_hf.report.facts import FORMATS
+from fer_hf.report.figures.robustness import robustness_figure
 from fer_hf.report.markdown import percent
 from fer_hf.report.material import Material
 from fer_hf.report.sections.trust import points, shown
@@ -61,6 +62,7 @@ def datasets(material: Material) -> Iterator[Block]:
         header = ["Data", "Images", "Format", "Accuracy", "Macro F1", "Gap to own test, points"]
         yield Table(header, rows)
         yield from _classes_elsewhere([*([own] if own else []), *(e for e in others if e.plain)])
+    yield from _transfers(material)
     if metrics.domains:
         yield Heading("Distance between sets of images")
         yield Table(
@@ -69,7 +71,31 @@ def datasets(material: Material) -> Iterator[Block]:
             "In the features before the classifier",
         )
     else:
-        yield Missing("Distances between feature sets were not measured. This measures them:", "fer-hf features RUN")
+        command = "fer-hf evaluate RUN --data SOURCE --distances"
+        yield Missing("Distances to other data in feature space were not measured. This measures them:", command)
+
+
+def _transfers(material: Material) -> Iterator[Block]:
+    """Gaps to the run's own test set with their intervals, and the labels that do not fit."""
+    rows, notes = [], []
+    for key, record in material.metrics.transfers.items():
+        e = material.metrics.evaluations.get(key)
+        name = f"{e.dataset} {e.split}" if e else key
+        gaps = [points(gap) if gap else "–" for gap in (record.gap, record.balanced_gap)]
+        rows.append([name, *gaps, percent(record.accuracy_of_shared)])
+        if left := [f"{label} ({count:,})" for label, count in record.left_out.items() if count]:
+            notes.append(f"{name}: images of emotions that the model does not know were left out: {', '.join(left)}.")
+        if record.absent:
+            answered = f"{record.answered_absent:,} images got such an answer, which is wrong"
+            notes.append(f"{name} has no {', '.join(record.absent)}: {answered}.")
+    if rows:
+        yield Table(
+            ["Data", "Gap of accuracy, points", "Gap of mean recall, points", "Accuracy, shared labels alone"],
+            rows,
+            "The run's own test set less these data, with 95 % intervals",
+        )
+    if notes:
+        yield Bullets(notes)
 
 
 def _dataset_row(e: Evaluation, own: Evaluation | None) -> list[str]:
@@ -106,16 +132,18 @@ def robustness(material: Material) -> Iterator[Block]:
     if not records:
         yield Missing("Accuracy under corruption was not measured. This measures it:", "fer-hf robustness RUN")
     for record in records:
-        yield from _robustness(record)
+        yield from _robustness(record, material)
 
 
-def _robustness(record: Robustness) -> Iterator[Block]:
+def _robustness(record: Robustness, material: Material) -> Iterator[Block]:
     clean = record.clean
     against = f"relative to {record.baseline}" if record.baseline else "the mean error, for want of a baseline run"
     yield Text(
         f"On {record.images:,} images as they are, accuracy is {percent(clean.accuracy)}. The mean corruption error is "
         f"{percent(record.mean_corruption_error)} ({against}; lower is better)."
     )
+    figure = robustness_figure(record, f"{material.main.dataset}, {material.main.split}")
+    yield picture(figure, "Accuracy and calibration error by strength, a panel for each corruption; the tables follow")
     strengths = sorted({corruption.strength for corruption in record.corruptions})
     for name, field in (("Accuracy", "accuracy"), ("Calibration error", "expected_calibration_error")):
         by_name: dict[str, dict[int, float]] = {}

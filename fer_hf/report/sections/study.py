@@ -2,53 +2,42 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from fer_hf.report.blocks import Block, Bullets, Code, Details, Face, Faces, Missing, Table, Text, data_uri, picture
 from fer_hf.report.figures.changes import changes_figure
 from fer_hf.report.markdown import percent
 from fer_hf.report.material import Material
-from fer_hf.runs.predictions import Predictions
 
 SHOWN = 24
 """Errors that the page shows."""
 
 
-def confident_errors(predictions: Predictions, most: int = SHOWN) -> list[int]:
-    """The rows of the wrong predictions, the most confident first."""
-    confidence = predictions.probabilities.max(axis=1)
-    wrong = np.flatnonzero(predictions.predicted != predictions.labels)
-    return wrong[np.argsort(-confidence[wrong], kind="stable")][:most].tolist()
-
-
 def errors(material: Material) -> Iterator[Block]:
     """The most confident errors, with pictures where there are any to show."""
     found, pictures = material.predictions, material.pictures
-    rows = confident_errors(found)
-    if not rows:
+    mistakes = found.mistakes(SHOWN)
+    if not mistakes:
         yield Text("Every image got the label that the dataset gives it.")
         return
-    confidence, names = found.probabilities.max(axis=1), found.label_names
     wrong = int((found.predicted != found.labels).sum())
     yield Text(
-        f"Of {wrong:,} errors, the {len(rows)} that the model is surest of. Where the picture shows what the model "
+        f"Of {wrong:,} errors, the {len(mistakes)} that the model is surest of. Where a picture shows what the model "
         "says, the label may be wrong: fer-hf data label-errors RUN lists such images."
     )
     if pictures.reason:
         yield Text(pictures.reason, "quiet")
-    faces = []
-    for row in rows:
-        true, said = names[found.labels[row]], names[found.predicted[row]]
-        lines = (f"{said} {percent(float(confidence[row]))}", f"labelled {true}", found.ids[row])
-        if picture := pictures.of.get(found.ids[row]):
-            faces.append(Face(data_uri(picture, "jpeg"), f"A face labelled {true}, taken for {said}", lines))
+    faces = [
+        Face(
+            data_uri(pictures.of[m.id], "jpeg"),
+            f"A face labelled {m.true}, taken for {m.predicted}",
+            (f"{m.predicted} {percent(m.confidence)}", f"labelled {m.true}", m.id),
+        )
+        for m in mistakes
+        if m.id in pictures.of
+    ]
     if faces:
         yield Faces(faces)
-    listed = [
-        [found.ids[row], names[found.labels[row]], names[found.predicted[row]], percent(float(confidence[row]))]
-        for row in rows
-    ]
-    table = Table(["Image", "Label", "Model says", "Confidence"], listed)
+    rows = [[m.id, m.true, m.predicted, percent(m.confidence)] for m in mistakes]
+    table = Table(["Image", "Label", "Model says", "Confidence"], rows)
     yield Details("The same as a table", [table]) if faces else table
 
 

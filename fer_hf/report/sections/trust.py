@@ -3,17 +3,16 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy.special import softmax
 
-from fer_hf.metrics import reliability
+from fer_hf.metrics import aurc, risk_coverage
 from fer_hf.report.blocks import Block, Heading, Missing, Table, Text, picture
+from fer_hf.report.figures.calibration import calibration_figure, class_calibration_figure
+from fer_hf.report.figures.calibration import risk_coverage_figure as coverage_figure
 from fer_hf.report.figures.classification import ALT, reliability_figure
-from fer_hf.report.figures.confidence import calibration_figure
-from fer_hf.report.figures.curves import Curve, risk_coverage_figure
+from fer_hf.report.figures.curves import risk_coverage_figure
 from fer_hf.report.markdown import counted, number, percent
 from fer_hf.report.material import Material
 from fer_hf.runs.analyses import Calibration, Conformal, Estimate
-from fer_hf.runs.records import ReliabilityBin, read_record
 
 SCALINGS = {"none": "as trained", "temperature": "temperature", "vector": "vector", "isotonic": "isotonic"}
 
@@ -74,16 +73,16 @@ def _scalings(record: Calibration, material: Material) -> Iterator[Block]:
     ]
     header = ["Scaling", "Accuracy", "Log loss", "Brier", "ECE", "Class-wise ECE", "Adaptive ECE"]
     yield Table(header, rows, "ECE: expected calibration error; all but accuracy: lower is better")
-    if record.folded or record.temperature <= 0:
-        return
+    if len(record.methods) < 4:
+        yield Text("Vector and isotonic scaling take more validation images of every class than there were.", "quiet")
     found = material.predictions
-    before, after = (
-        [read_record(ReliabilityBin, row) for row in reliability(softmax(logits, axis=1), found.labels)]
-        for logits in (found.logits, found.logits / record.temperature)
+    yield picture(
+        calibration_figure(record, found, material.main),
+        "Accuracy against confidence before and after temperature scaling, and how many images have which confidence",
     )
     yield picture(
-        calibration_figure(material.main, before, after, record.temperature),
-        "Two reliability diagrams: accuracy against confidence, before and after temperature scaling",
+        class_calibration_figure(record, found, material.main),
+        "For each class, how often it is the true one against the probability given to it, before and after scaling",
     )
 
 
@@ -95,19 +94,21 @@ def abstention(material: Material) -> Iterator[Block]:
     for record in records:
         if record.abstention:
             rows = [
-                [percent(a.target_error), f"{a.threshold:.3f}", percent(a.coverage), percent(a.error)]
+                [
+                    percent(a.target_error),
+                    "none would do" if a.threshold is None else f"{a.threshold:.3f}",
+                    *(percent(a.coverage), percent(a.error, a.error_ci)),
+                ]
                 for a in record.abstention
             ]
             yield Table(
-                ["Errors wanted at most", "Answer above a confidence of", "Answered", "Of these wrong"],
+                ["Errors wanted at most", "Answer from a probability of", "Answered", "Of these wrong"],
                 rows,
-                f"Thresholds chosen on {record.fitted_on}, measured on {record.measured_on}",
+                f"Thresholds chosen on {record.fitted_on}, measured on {record.measured_on}, after temperature scaling",
             )
-            yield (
-                Text("A dash: no image of the test split is answered at this threshold.", "quiet")
-                if any(a.error is None for a in record.abstention)
-                else Text("The last column may exceed the first: the promise was made on other images.", "quiet")
-            )
+            yield Text("The last column may exceed the first: the threshold was chosen on other images.", "quiet")
+            figure = coverage_figure(record, material.predictions, material.main)
+            yield picture(figure, "Share of wrong answers by the share of images answered, with the chosen thresholds")
         if record.conformal:
             yield from _conformal(record.conformal)
 
@@ -133,29 +134,18 @@ def _conformal(record: Conformal) -> Iterator[Block]:
 
 def selective(material: Material) -> Iterator[Block]:
     """How the share of wrong answers falls when only the most confident ones are given."""
-    found = material.predictions
-    order = np.argsort(-found.probabilities.max(axis=1), kind="stable")
-    wrong = (found.predicted != found.labels)[order]
-    answered = np.arange(1, len(wrong) + 1)
-    curve = Curve(answered / len(wrong), np.cumsum(wrong) / answered, float((np.cumsum(wrong) / answered).mean()))
-    marked = [
-        (each.coverage, each.error)
-        for record in _calibrations(material)
-        for each in record.abstention
-        if each.error is not None
-    ]
-    yield picture(
-        risk_coverage_figure(material.main, curve, marked),
-        "Curve: share of wrong answers by the share of images that are answered, the most confident first",
-    )
-    rows = [[f"{share:.0%}", *_at(curve, share)] for share in (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)]
+    found, probabilities = material.predictions, material.predictions.probabilities
+    area = aurc(probabilities, found.labels)
+    curve = risk_coverage(probabilities, found.labels)
+    alt = "Curve: share of wrong answers by the share of images that are answered, the most confident first"
+    yield picture(risk_coverage_figure(material.main, curve, area), alt)
+    wrong = (found.predicted != found.labels)[np.argsort(-probabilities.max(axis=1), kind="stable")]
+    rows = []
+    for share in (0.5, 0.7, 0.8, 0.9, 0.95, 1.0):
+        images = max(1, round(share * len(wrong)))
+        rows.append([f"{share:.0%}", f"{images:,}", percent(float(wrong[:images].mean()))])
     yield Table(["Answered, the most confident first", "Images", "Of these wrong"], rows)
-    yield Text(f"The area under the curve (AURC) is {number(curve.area)}; lower is better.")
-
-
-def _at(curve: Curve, share: float) -> tuple[str, str]:
-    images = max(1, round(share * len(curve.x)))
-    return f"{images:,}", percent(float(curve.y[images - 1]))
+    yield Text(f"The area under the curve (AURC) is {number(area)}; lower is better.")
 
 
 def copies(material: Material) -> Iterator[Block]:
@@ -163,8 +153,8 @@ def copies(material: Material) -> Iterator[Block]:
     measured = [(e, e.without_copies) for e in material.evaluations if e.without_copies]
     if not measured:
         yield Missing(
-            "Accuracy without the test images that have a copy among those of training was not measured. These do it:",
-            "fer-hf data audit SOURCE --output audit; fer-hf evaluate RUN --copies audit",
+            "Accuracy without the test images that have a copy among those of training was not measured. This does it:",
+            "fer-hf evaluate RUN --copies find",
         )
         return
     rows: list[Sequence[str]] = []
