@@ -60,8 +60,8 @@ def _copies(main: Evaluation) -> Iterator[str]:
     if without := main.without_copies:
         accuracy = percent(without.accuracy.value, (without.accuracy.low, without.accuracy.high))
         yield (
-            f"Without the {without.copies:,} images that have a copy, exact or near, among the training images, accuracy "
-            f"is {accuracy}: {_points(without.difference)} below the official figure."
+            f"Without the {without.copies:,} images that have a copy, exact or near, among the training images, "
+            f"accuracy is {accuracy}; the official figure less this one is {_points(without.difference)}."
         )
 
 
@@ -71,7 +71,7 @@ def _transfers(metrics: Metrics) -> Iterator[str]:
         if other and record.gap:
             yield (
                 f"On {other.dataset} {other.split}, accuracy is {percent(other.accuracy, other.accuracy_ci)}: "
-                f"{_points(record.gap)} below that on its own test set."
+                f"that on its own test set less this one is {_points(record.gap)}."
             )
 
 
@@ -82,9 +82,8 @@ def _robustness(metrics: Metrics, key: str) -> Iterator[str]:
             against = f", relative to {record.baseline}" if record.baseline else ""
             yield (
                 f"Under corruption, the mean error is {percent(record.mean_corruption_error)}{against}. The worst is "
-                f"{worst.name.replace('_', ' ')} at strength {worst.strength} of 5, with an accuracy of "
-                f"{percent(worst.accuracy)} against {percent(record.clean.accuracy)} on the same {record.images:,} images "
-                "as they are."
+                f"{worst.name.replace('_', ' ')} at strength {worst.strength} of 5: accuracy is {percent(worst.accuracy)} "
+                f"there, and {percent(record.clean.accuracy)} on the same {record.images:,} images as they are."
             )
 
 

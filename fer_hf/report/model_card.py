@@ -54,7 +54,7 @@ def metadata(metrics: Metrics, evaluation: Evaluation, title: str) -> Markdown:
             dataset_type=kind or evaluation.dataset,
             dataset_name=evaluation.dataset,
             dataset_split=evaluation.split,
-            metric_type=key.removeprefix("macro_").removesuffix("_score"),
+            metric_type=key.removeprefix("macro_"),
             metric_name=name,
             metric_value=round(getattr(evaluation, key), 4),
         )
