@@ -80,10 +80,11 @@ def _robustness(metrics: Metrics, key: str) -> Iterator[str]:
         if record.evaluation == key and record.corruptions:
             worst = min(record.corruptions, key=lambda corruption: corruption.accuracy)
             against = f", relative to {record.baseline}" if record.baseline else ""
+            there, clean = percent(worst.accuracy), percent(record.clean.accuracy)
             yield (
                 f"Under corruption, the mean error is {percent(record.mean_corruption_error)}{against}. The worst is "
-                f"{worst.name.replace('_', ' ')} at strength {worst.strength} of 5: accuracy is {percent(worst.accuracy)} "
-                f"there, and {percent(record.clean.accuracy)} on the same {record.images:,} images as they are."
+                f"{worst.name.replace('_', ' ')} at strength {worst.strength} of 5: accuracy is {there} there, and "
+                f"{clean} on the same {record.images:,} images as they are."
             )
 
 

@@ -18,7 +18,8 @@ def slices(material: Material) -> Iterator[Block]:
     records = material.mine(material.metrics.slices)
     if not records:
         known = str(facts.known_people(material.main)).replace("`", "")
-        yield Missing(f"Accuracy by group was not measured. {known} This measures it:", "fer-hf slices RUN")
+        command = "fer-hf slices RUN" if material.main.attributes else "fer-hf slices RUN --by brightness"
+        yield Missing(f"Accuracy by group was not measured. {known} This measures it:", command)
     for record in records:
         yield Heading(" and ".join(record.attributes))
         yield from _slices(record)
