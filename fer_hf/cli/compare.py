@@ -34,7 +34,8 @@ def compare(
 ) -> None:
     """Rank finished runs, and say whether the best is significantly better than the second.
 
-    Runs that differ in train.seed only are seeds of one configuration. Writes compare.csv, compare.md and compare.png.
+    Runs that differ in train.seed only are seeds of one configuration. Writes compare.html, which shows everything and
+    needs no network, and compare.csv, compare.md, compare.png and compare.svg.
 
     Example: [bold]fer-hf compare runs/phase1 --metric macro_f1 --baseline runs/phase1/resnet18[/bold]
     """
@@ -50,4 +51,5 @@ def compare(
         about, header, rows = change_cells(comparison)
         out.print(f"\n{about}")
         print_plain_table(header, rows)
+    out.print(f"page: {comparison.folder}/compare.html", soft_wrap=True)
     out.print(f"tables and figure: {comparison.folder}/compare.csv, compare.md, compare.png", soft_wrap=True)

@@ -1,11 +1,10 @@
 """The audit of a dataset as one HTML page that needs no other file: it holds its pictures; everything is escaped."""
 
-import base64
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import jinja2
+from fer_hf.report.blocks import data_uri
+from fer_hf.report.html import render_page
 
 MOST = 40  # groups shown in each part of the page
 METHOD = (
@@ -45,14 +44,13 @@ def audit_page(audit: dict[str, Any], picture: Callable[[dict[str, str]], bytes]
         audit: what `data.audit.audit` returns.
         picture: the PNG of an image, given its row (`split`, `id`, `label`) of `shown`.
     """
-    templates = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
-    environment = jinja2.Environment(loader=templates, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template("audit.html.jinja").render(
+    return render_page(
+        "audit.html.jinja",
         audit=audit,
         summary=summary(audit),
         method=METHOD,
         most=MOST,
-        picture=lambda row: f"data:image/png;base64,{base64.b64encode(picture(row)).decode()}",
+        picture=lambda row: data_uri(picture(row), "png"),
         **_parts(audit),
     )
 

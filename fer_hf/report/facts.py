@@ -12,6 +12,8 @@ FORMATS = {"pytorch": "PyTorch", "onnx": "ONNX float32", "int8": "ONNX INT8"}
 SPLITS = ("test", "validation")
 STRONG, WEAK = 0.85, 0.60
 """F1 above and below which a class is called strong and weak."""
+FLAT = 1.01
+"""Times the lowest validation loss, below which a later one is called as low."""
 
 
 def evaluations(metrics: Metrics) -> list[Evaluation]:
@@ -216,13 +218,18 @@ def balance(data: Data) -> str | None:
     return text
 
 
-def fitting(training: Training) -> str | None:
-    """What the two losses say about over-fitting, in a sentence; None when fewer than two epochs have both."""
-    points = [
+def _losses(training: Training) -> list[tuple[float, float, float]]:
+    """Validation loss, training loss and epoch, of the epochs that have both losses."""
+    return [
         (epoch.validation_loss, epoch.train_loss, epoch.epoch)
         for epoch in training.history
         if epoch.validation_loss is not None and epoch.train_loss is not None
     ]
+
+
+def fitting(training: Training) -> str | None:
+    """What the two losses say about over-fitting, in a sentence; None when fewer than two epochs have both."""
+    points = _losses(training)
     if len(points) < 2:
         return None
     low, last = min(points, key=lambda point: point[0]), points[-1]
@@ -231,9 +238,18 @@ def fitting(training: Training) -> str | None:
         return f"Validation loss was lowest at the last epoch ({last[0]:.3f}): no sign of over-fitting."
     if last[1] >= low[1]:
         return f"Neither loss has improved since epoch {low[2]:g} ({losses})."
-    if last[0] < 1.01 * low[0]:
+    if last[0] < FLAT * low[0]:
         return f"Validation loss has been flat since epoch {low[2]:g} while training loss fell on ({losses})."
     return (
         f"Validation loss has risen since epoch {low[2]:g} while training loss kept falling ({losses}): "
         "the model over-fits from there on."
     )
+
+
+def overfits_since(training: Training) -> float | None:
+    """The epoch after which validation loss rose while training loss fell on; None where they did not."""
+    points = _losses(training)
+    if len(points) < 2:
+        return None
+    low, last = min(points, key=lambda point: point[0]), points[-1]
+    return low[2] if last[1] < low[1] and last[0] >= FLAT * low[0] else None

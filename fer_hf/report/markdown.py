@@ -21,6 +21,12 @@ class Markdown(str):
     __slots__ = ()
 
 
+class Literal(str):
+    """A name such as a key of a recipe, which is set as code, in Markdown and in HTML."""
+
+    __slots__ = ()
+
+
 def markdown(value: Any) -> Markdown:
     """Escape a value for running text and table cells: one line, and nothing in it is markup.
 
@@ -33,6 +39,8 @@ def markdown(value: Any) -> Markdown:
     """
     if isinstance(value, Markdown):
         return value
+    if isinstance(value, Literal):
+        return code(value)
     text = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;")
     text = re.sub(r"([\\`*\[\]|~$])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", text)
     text = re.sub(r"(?<!\S)(?=#)|^(?=[>=]|[+-](?:[\s-]|$))", r"\\", text)

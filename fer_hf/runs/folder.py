@@ -24,6 +24,18 @@ from fer_hf.runs.records import PLAIN, Evaluation, Metrics, plain, read_record
 
 ONNX_FILES = {"onnx": "model.onnx", "int8": "model_int8.onnx"}
 """Names of the exported files below `onnx/`, by format; transformers.js uses the same."""
+RECORDS = (
+    "evaluations",
+    "export",
+    "calibration",
+    "slices",
+    "robustness",
+    "explanations",
+    "domains",
+    "transfers",
+    "ensembles",
+)
+"""Sections of metrics.json that hold many records by a key."""
 PLACEHOLDER = "PATH/TO/MODEL"
 """What a card's snippets load as long as the model has no name on the Hub."""
 
@@ -127,9 +139,31 @@ class Run:
             first = error.errors()[0]
             raise self._damaged(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
-    def _content(self) -> dict[str, Any]:
+    def readable_metrics(self) -> tuple[Metrics, dict[str, str]]:
+        """`metrics` without the records that are damaged, and what is wrong with these, by `section` or `section.key`.
+
+        A number that is none (NaN, Infinity) counts as missing. Raises `UserError` when the file is no JSON.
+        """
+        content, problems = self._content(parse_constant=lambda _: None), dict[str, str]()
+        while True:
+            try:
+                return read_record(Metrics, content), problems
+            except ValidationError as error:
+                first = error.errors()[0]
+                section, *inside = map(str, first["loc"])
+                record = content[section]
+                of_many = section in RECORDS and inside and isinstance(record, dict)
+                name = f"{section}.{inside[0]}" if of_many else section
+                problems[name] = f"{'.'.join(inside) or section}: {first['msg']}"
+                if of_many:
+                    del record[inside[0]]
+                else:
+                    del content[section]
+
+    def _content(self, **reading: Any) -> dict[str, Any]:
         try:
-            content = json.loads(self.metrics_file.read_text(encoding="utf-8")) if self.metrics_file.is_file() else {}
+            text = self.metrics_file.read_text(encoding="utf-8") if self.metrics_file.is_file() else "{}"
+            content = json.loads(text, **reading)
         except ValueError as error:
             raise self._damaged(str(error)) from error
         if not isinstance(content, dict):

@@ -8,10 +8,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from fer_hf.console import track
 from fer_hf.deploy.latency import cpu_latency
 from fer_hf.errors import UserError
 from fer_hf.evaluation.compare import (
+    LEFT_OUT,
+    SHAPES_WEIGHTS,
     Change,
     Choice,
     Comparison,
@@ -24,10 +28,13 @@ from fer_hf.evaluation.compare import (
 from fer_hf.files import write_csv, write_text
 from fer_hf.models.classifier import Format
 from fer_hf.recipe.load import load_recipe
+from fer_hf.report.blocks import Table
+from fer_hf.report.compare_page import Compared, comparison_page
 from fer_hf.report.facts import FORMATS
 from fer_hf.report.figures.comparison import comparison_figure
 from fer_hf.report.figures.style import save_figure
 from fer_hf.report.markdown import markdown, table
+from fer_hf.report.scaling import Trained
 from fer_hf.runs.folder import Run
 
 logger = logging.getLogger(__name__)
@@ -64,8 +71,9 @@ def compare_runs(  # noqa: PLR0913 (what people choose, each by its own name, as
 ) -> Comparison:
     """Rank finished runs, and say whether the best is significantly better than the second.
 
-    Runs that differ in `train.seed` only are seeds of one configuration. Writes `compare.csv`, `compare.md` and
-    `compare.png`, and `compare_changes.csv` where there is a baseline.
+    Runs that differ in `train.seed` only are seeds of one configuration. Writes `compare.html`, a page that needs no
+    other file, `compare.csv`, `compare.md`, `compare.png` and `compare.svg`, and `compare_changes.csv` where there is a
+    baseline.
 
     Args:
         folders: run folders, or folders of runs; a single one, or several.
@@ -108,7 +116,7 @@ def compare_runs(  # noqa: PLR0913 (what people choose, each by its own name, as
             logger.warning("not in the figure: %s, which has no %s", row.name, x)
         rows.append(replace(measured, x=place))
     comparison = replace(comparison, rows=rows, x=x, folder=folder)
-    _write(comparison, folder)
+    _write(comparison, folder, configs)
     return comparison
 
 
@@ -201,7 +209,50 @@ def change_cells(comparison: Comparison) -> tuple[str, list[str], list[list[str]
     return about, ["configuration", *(change.figure for change in figures)], rows
 
 
-def _write(comparison: Comparison, folder: Path) -> None:
+SIZES = {"data.fraction", "data.per_class"}
+"""Keys of the recipe that say how many images are trained on, and nothing else."""
+
+
+def _shaping(run: Run) -> dict[str, Any]:
+    """The settings of a run that shape its weights, by key."""
+    flat = load_recipe(run.recipe_file).flat()
+    return {key: value for key, value in flat.items() if key.split(".")[0] in SHAPES_WEIGHTS and key not in LEFT_OUT}
+
+
+def _trained(comparison: Comparison, configs: Configurations) -> list[Trained]:
+    """The rows of which the number of training images is known, with their epochs."""
+    trained = []
+    for row in comparison.rows:
+        training = configs[row.name][0].metrics.training
+        if row.train_images is not None and training:
+            others = {key: value for key, value in _shaping(configs[row.name][0]).items() if key not in SIZES}
+            cost = (row.train_images, training.epochs, row.train_minutes)
+            trained.append(Trained(row.name, *cost, row.mean, row.low, row.high, str(others)))
+    return trained
+
+
+def _page(comparison: Comparison, configs: Configurations) -> str:
+    header, rows = cells(comparison)
+    numbered = [[f"{number}  {name}", *rest] for number, (name, *rest) in enumerate(rows, 1)]
+    about, changed, changes = change_cells(comparison) if comparison.changes else ("", [], [])
+    compared = Compared(
+        comparison,
+        heading(comparison),
+        Table([name.replace("\n", ", ") for name in header], numbered),
+        _figure(comparison),
+        (about, Table(changed, changes)) if comparison.changes else None,
+        {row.name: _shaping(configs[row.name][0]) for row in comparison.rows},
+        _trained(comparison, configs),
+    )
+    return comparison_page(compared)
+
+
+def _figure(comparison: Comparison) -> Figure:
+    cost = AXES[comparison.x].label if comparison.x in AXES else None
+    return comparison_figure(comparison.rows, comparison.metric, comparison.x, cost)
+
+
+def _write(comparison: Comparison, folder: Path, configs: Configurations) -> None:
     names = [comparison.x if field.name == "x" else field.name for field in fields(Row)]
     write_csv(folder / "compare.csv", names, map(astuple, comparison.rows))
     header, rows = cells(comparison)
@@ -216,5 +267,5 @@ def _write(comparison: Comparison, folder: Path) -> None:
         write_csv(changes_file, names, [(*astuple(each), each.more_than_chance) for each in comparison.changes])
     picture = f"![{comparison.metric} and {markdown(comparison.x)}](compare.png)"
     write_text(folder / "compare.md", "\n\n".join([*parts, picture]) + "\n")
-    cost = AXES[comparison.x].label if comparison.x in AXES else None
-    save_figure(comparison_figure(comparison.rows, comparison.metric, comparison.x, cost), folder / "compare.png")
+    save_figure(_figure(comparison), folder / "compare.png")
+    write_text(folder / "compare.html", _page(comparison, configs))

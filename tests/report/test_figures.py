@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from matplotlib.colors import to_rgba
 from PIL import Image
 
+from fer_hf.emotions import LABEL_SETS
 from fer_hf.report.figures.classification import (
     confusion_matrix_figure,
     learning_curves_figure,
@@ -17,7 +19,7 @@ from fer_hf.report.figures.classification import (
     write_figures,
 )
 from fer_hf.report.figures.comparison import comparison_figure
-from fer_hf.report.figures.style import ORANGE, STYLE, save_figure
+from fer_hf.report.figures.style import ORANGE, STYLE, class_styles, save_figure
 from fer_hf.runs.records import Evaluation, Stage, Training, read_record
 
 LABELS = ["angry", "disgust", "sur$prise$"]
@@ -147,11 +149,8 @@ def test_written_files_are_small_and_wide_enough_and_change_no_global_state(tmp_
 def test_without_a_history_there_are_no_curves_not_even_old_ones(tmp_path, training):
     (tmp_path / "learning_curves.png").write_bytes(b"old")
     assert "learning_curves" not in write_figures(tmp_path, EVALUATION, LABELS, training, "FER2013")
-    assert sorted(file.name for file in tmp_path.iterdir()) == [
-        "confusion_matrix.png",
-        "per_class.png",
-        "reliability.png",
-    ]
+    kept = ("confusion_matrix", "per_class", "reliability")
+    assert {file.name for file in tmp_path.iterdir()} == {f"{name}{end}" for name in kept for end in (".png", ".svg")}
 
 
 def test_a_single_epoch_and_a_single_bin_can_be_drawn(tmp_path):
@@ -221,3 +220,26 @@ def test_twenty_configurations_are_numbered_in_the_order_of_the_table(tmp_path):
     assert figure.bbox.y0 < box.y0
     with Image.open(tmp_path / "compare.png") as image:
         assert image.width == 1050
+
+
+def test_a_class_has_one_colour_in_every_figure_whatever_else_is_in_it():
+    seven, few = class_styles(LABEL_SETS["fer7"]), class_styles(["bored", "sad", "Happiness"])
+    assert (few["sad"], few["Happiness"]) == (seven["sad"], seven["happy"])
+    assert few["bored"] not in (few["sad"], few["Happiness"])
+    assert len({(style.colour, style.marker) for style in class_styles(LABEL_SETS["fer8"]).values()}) == 8
+    assert len(class_styles([f"other {number}" for number in range(20)])) == 20
+
+
+def test_an_svg_is_well_formed_named_and_equal_each_time(tmp_path):
+    name = "a < b & \x01 </svg><script>x</script>"
+    drawn = []
+    for file in ("a.png", "b.png"):
+        figure = comparison_figure([configuration(name, 0.7, 1.0)], "accuracy", name)
+        save_figure(figure, tmp_path / file, f"see {name}")
+        drawn.append((tmp_path / file).with_suffix(".svg").read_bytes())
+    root = ElementTree.fromstring(drawn[0])
+    assert drawn[0] == drawn[1]
+    assert root.find("{*}desc").text == "see " + name.replace("\x01", "")
+    assert root.find("{*}title").text.startswith("Accuracy and a < b")
+    assert root.get("role") == "img"
+    assert not list(root.iter("{*}script"))

@@ -154,7 +154,7 @@ def test_figures_and_contact_sheets(tmp_path):
 
 ELEMENTS = {
     *("html", "head", "meta", "title", "style", "body", "h1", "h2", "h3", "p", "b", "code"),
-    *("table", "tr", "th", "td", "div", "span", "figure", "img", "br"),
+    *("table", "tr", "th", "td", "div", "span", "figure", "img", "br", "a", "main", "script"),
 }
 
 

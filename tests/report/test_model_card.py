@@ -172,13 +172,13 @@ print(classifier("face.jpg"))
 
 The rest of this section is about the PyTorch model on the test split of FER2013.
 
-| Class              | Precision | Recall |    F1 | Images |
-| ------------------ | --------: | -----: | ----: | -----: |
-| angry              |     60.0% |  60.0% | 60.0% |     10 |
-| happy              |     94.7% |  90.0% | 92.3% |     20 |
-| sad                |     54.5% |  60.0% | 57.1% |     10 |
-| *macro average*    |     69.8% |  70.0% | 69.8% |     40 |
-| *weighted average* |     76.0% |  75.0% | 75.4% |     40 |
+| Class            | Precision | Recall |    F1 | Images |
+| ---------------- | --------: | -----: | ----: | -----: |
+| angry            |     60.0% |  60.0% | 60.0% |     10 |
+| happy            |     94.7% |  90.0% | 92.3% |     20 |
+| sad              |     54.5% |  60.0% | 57.1% |     10 |
+| macro average    |     69.8% |  70.0% | 69.8% |     40 |
+| weighted average |     76.0% |  75.0% | 75.4% |     40 |
 
 - **Strong** (F1 above 85%): happy (92.3%)
 - **Moderate** (F1 60% to 85%): angry (60.0%)

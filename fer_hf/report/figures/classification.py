@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -32,17 +32,29 @@ from fer_hf.report.figures.style import (
 )
 from fer_hf.runs.records import Epoch, Evaluation, Training
 
+ALT = {
+    "confusion_matrix": "Confusion matrix: share and number of images by true and predicted class",
+    "per_class": "Bars: precision, recall and F1 of each class",
+    "reliability": "Reliability diagram: accuracy against confidence, with a histogram of confidences",
+    "learning_curves": "Learning curves: losses and scores by epoch",
+}
+"""What is seen on the figures of the card, for those who do not see them."""
+
 
 @matplotlib.rc_context(STYLE)
-def confusion_matrix_figure(evaluation: Evaluation, labels: Sequence[str]) -> Figure:
-    """True class by predicted class: the share of the true class (colour, percent) and the count below it.
+def confusion_matrix_figure(
+    evaluation: Evaluation, labels: Sequence[str], share_of: Literal["true", "predicted"] = "true"
+) -> Figure:
+    """True class by predicted class: the share of one of them (colour, percent) and the count below it.
 
     Args:
         evaluation: with `confusion_matrix`, counts `(C, C)`, a row for each true class.
         labels: the names of the C classes.
+        share_of: "true" divides by the images of the true class (recall), "predicted" by the answers of the predicted
+            class (precision).
     """
     counts = np.asarray(evaluation.confusion_matrix, dtype=float)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares = counts / np.maximum(counts.sum(axis=1 if share_of == "true" else 0, keepdims=True), 1)
     figure = Figure(figsize=(7, 5.8), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="cividis", norm=Normalize(0, 1), aspect="auto")
@@ -58,7 +70,8 @@ def confusion_matrix_figure(evaluation: Evaluation, labels: Sequence[str]) -> Fi
     axes.spines[:].set_visible(False)
     axes.set(xlabel="predicted class", ylabel="true class")
     figure.suptitle(title_of("Confusion matrix", evaluation), fontsize=11)
-    bar = figure.colorbar(image, ax=axes, format=PERCENT, shrink=0.8, label="share of the true class (row)")
+    line = "row" if share_of == "true" else "column"
+    bar = figure.colorbar(image, ax=axes, format=PERCENT, shrink=0.8, label=f"share of the {share_of} class ({line})")
     bar.outline.set_visible(False)
     return figure
 
@@ -183,7 +196,7 @@ def reliability_figure(evaluation: Evaluation) -> Figure:
 def write_figures(
     folder: Path, evaluation: Evaluation, labels: Sequence[str], training: Training | None, trained_on: str
 ) -> list[str]:
-    """Write the PNG files at 150 dpi and return the stems of their names, without the curves if there is no history.
+    """Write figures as PNG (150 dpi) and SVG; returns the stems of their names, without the curves of no history.
 
     Curves of an earlier run that lie in `folder` are removed in that case. Raises `OSError` when it cannot be written.
     """
@@ -195,7 +208,8 @@ def write_figures(
     if training and training.history:
         figures["learning_curves"] = learning_curves_figure(training, trained_on)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "learning_curves.png").unlink(missing_ok=True)
+    for ending in (".png", ".svg"):
+        (folder / "learning_curves").with_suffix(ending).unlink(missing_ok=True)
     for name, figure in figures.items():
-        save_figure(figure, folder / f"{name}.png")
+        save_figure(figure, folder / f"{name}.png", ALT[name])
     return list(figures)
