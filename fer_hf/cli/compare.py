@@ -41,12 +41,18 @@ def compare(
     """
     from fer_hf.cli.tables import print_plain_table
     from fer_hf.console import output as out
-    from fer_hf.workflows.compare import cells, change_cells, compare_runs, heading
+    from fer_hf.workflows.compare import cells, change_cells, compare_runs, each_run, heading, pair_cells
 
     comparison = compare_runs(runs, split, metric, output, dataset=dataset, format=format, baseline=baseline, x=x)
     out.print(heading(comparison))
     print_plain_table(*cells(comparison))
+    if runs_listed := each_run(comparison):
+        out.print(runs_listed)
     out.print(comparison.verdict)
+    if len(comparison.pairs) > 1:
+        about, header, rows = pair_cells(comparison)
+        out.print(f"\n{about}")
+        print_plain_table(header, rows)
     if comparison.changes:
         about, header, rows = change_cells(comparison)
         out.print(f"\n{about}")

@@ -70,8 +70,10 @@ def print_classes(evaluation: Any) -> None:
 
 def _figure_table(evaluation: Any) -> Table:
     """The single figures of an evaluation with their intervals, two to a row."""
-    columns = 2 * [Column("figure", no_wrap=True), Column("value [95 %]", justify="right", no_wrap=True)]
-    table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for _ in range(2):
+        table.add_column("figure", no_wrap=True)
+        table.add_column("value [95 %]", justify="right", no_wrap=True)
     cells = []
     for name, (heading, unit) in FIGURES.items():
         value = getattr(evaluation, name)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from fer_hf.errors import UserError
-from fer_hf.evaluation.significance import METRICS, contrast, holm, interval, mcnemar, p_value, resampled
+from fer_hf.evaluation.pairs import Pair, all_pairs
+from fer_hf.evaluation.significance import METRICS, contrast, holm, interval, p_value, resampled
 from fer_hf.metrics import Array, f1_of
 from fer_hf.recipe.load import load_recipe
 from fer_hf.recipe.schema import NOT_OF_WEIGHTS
@@ -47,7 +48,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Row:
-    """One configuration. `mean`, `std`, `low` and `high` are of the metric, in [0, 1].
+    """One configuration. `mean`, `std`, `low`, `high` and the `scores` of each seed are of the metric, in [0, 1].
 
     `std` is the sample standard deviation over seeds, None for one seed, and `low` and `high` the 95 % interval.
     `train_images` and `memory_mb` (the most that training took) are None where a run has not recorded them, and the
@@ -75,6 +76,7 @@ class Row:
     threads: int | None = None
     cpu: str | None = None
     x: float | str | None = None
+    scores: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,8 @@ class Change:
 class Comparison:
     """`rows`, ranked by the mean of `metric`, and in `verdict` whether the first is better than the second.
 
-    `changes` are those against the configuration `baseline`, where one is given. `choice` says what was compared, and
-    `x` what the rows' `x` is.
+    `changes` are those against the configuration `baseline`, where one is given. `pairs` has every pair of rows, the
+    better one first. `choice` says what was compared, and `x` what the rows' `x` is.
     """
 
     metric: str
@@ -112,6 +114,7 @@ class Comparison:
     choice: Choice = Choice()
     baseline: str | None = None
     changes: Sequence[Change] = ()
+    pairs: Sequence[Pair] = ()
     x: str = "latency"
     folder: Path | None = None
 
@@ -242,7 +245,7 @@ def predictions(runs: Sequence[Run], rows: Sequence[Evaluation]) -> tuple[Array,
 def compare(
     configs: Configurations, metric: str = "accuracy", choice: Choice = Choice(), baseline: str | None = None
 ) -> Comparison:
-    """Rank configurations by a metric's mean over seeds, and test the best one against the second.
+    """Rank configurations by a metric's mean over seeds, and test each pair of them.
 
     Args:
         configs: runs by configuration, one for each seed, as `configurations` returns them.
@@ -261,28 +264,28 @@ def compare(
     references, predicted = predictions(runs, evaluated)
     ends = np.cumsum([len(seeds) for seeds in configs.values()])[:-1]
     parts = dict(zip(configs, np.split(predicted, ends), strict=True))
-    draws = [resampled(references, part, metric, 2000) for part in parts.values()]
+    scores, resamples = resampled(references, predicted, metric)
+    draws = dict(zip(configs, zip(np.split(scores, ends), np.split(resamples, ends, axis=1), strict=True), strict=True))
     rows, rest = [], iter(evaluated)
     for (name, seeds), weights in zip(configs.items(), np.eye(len(draws)).tolist(), strict=True):
-        limits = interval(contrast(draws, weights))
+        limits = interval(contrast([*draws.values()], weights))
         rows.append(_row(name, seeds, [next(rest) for _ in seeds], metric, limits))
     rows.sort(key=lambda row: -row.mean)
-    verdict, changed = "There is nothing to compare it with.", list[Change]()
+    verdict, pairs, changed = "There is nothing to compare it with.", list[Pair](), list[Change]()
     if len(rows) > 1:
-        best, second = rows[0].name, rows[1].name
-        better, difference = compare_two(references, parts[best], parts[second], metric)
-        verdict = f"{best} {'is better than' if better else 'is not significantly better than'} {second}: {difference}"
+        pairs = all_pairs({row.name: draws[row.name] for row in rows}, {n: p == references for n, p in parts.items()})
+        verdict = _verdict(rows[0], rows[1], pairs[0], len(pairs), metric)
     if baseline:
         ranked = {row.name: parts[row.name] for row in rows}
         changed = changes(references, ranked, baseline, metric, sorted(evaluated[0].per_class))
-    return Comparison(metric, rows, verdict, choice, baseline, changed)
+    return Comparison(metric, rows, verdict, choice, baseline, changed, pairs)
 
 
 def _row(name: str, seeds: Sequence[Run], evaluated: Sequence[Evaluation], metric: str, limits: Interval) -> Row:
     """A configuration; `limits` is its interval, unless its only run has one already."""
     first, scores = evaluated[0], [getattr(evaluation, metric) for evaluation in evaluated]
-    its_interval = getattr(first, f"{metric}_ci", None) if len(seeds) == 1 else None
-    low, high = its_interval or np.clip(limits, 0, 1).tolist()
+    its_interval = (first.intervals or {}).get(metric) or getattr(first, f"{metric}_ci", None)
+    low, high = (len(seeds) == 1 and its_interval) or np.clip(limits, 0, 1).tolist()
     std = float(np.std(scores, ddof=1)) if len(seeds) > 1 else None
     about = [run.metrics for run in seeds]
     parameters = about[0].model.parameters if about[0].model else None
@@ -296,7 +299,7 @@ def _row(name: str, seeds: Sequence[Run], evaluated: Sequence[Evaluation], metri
     images = splits["train"].images if "train" in splits else None
     memory = [m.training.peak_memory_mb for m in about if m.training and m.training.peak_memory_mb]
     row = Row(name, len(seeds), float(np.mean(scores)), std, low, high, *size, *data)
-    return replace(row, train_images=images, memory_mb=max(memory, default=None))
+    return replace(row, train_images=images, memory_mb=max(memory, default=None), scores=scores)
 
 
 def changes(
@@ -334,28 +337,16 @@ def changes(
     return rows
 
 
-def compare_two(references: Array, best: Array, second: Array, metric: str) -> tuple[bool, str]:
-    """Whether two configurations differ significantly.
-
-    Args:
-        references: true class ids `(N,)`.
-        best, second: predicted class ids of their seeds, `(S, N)` each.
-        metric: "accuracy", "balanced_accuracy" or "macro_f1".
-
-    Returns:
-        True where p < 0.05, and by how much they differ, as a sentence.
-    """
-    scores, draws = resampled(references, np.vstack([best, second]), metric)
-    first, other = slice(0, len(best)), slice(len(best), None)
-    differences = contrast([(scores[first], draws[:, first]), (scores[other], draws[:, other])], [1, -1])
-    p, (low, high) = p_value(differences), interval(differences)
-    points = 100 * (scores[first].mean() - scores[other].mean())
-    text = f"{points:.1f} points of {metric} [{low * 100:.1f}, {high * 100:.1f}], {_p(p)} (paired bootstrap over "
-    if len(scores) > 2:
-        return p < 0.05, f"{text}{len(references):,} images, and {len(best)} and {len(second)} seeds)."
-    exact = _p(mcnemar(best[0] == references, second[0] == references))
+def _verdict(best: Row, second: Row, pair: Pair, pairs: int, metric: str) -> str:
+    """Whether the best configuration is better than the second, and by how much, in words; there are so many pairs."""
+    text = f"{best.name} {'is better than' if pair.more_than_chance else 'is not significantly better than'} "
+    text += f"{second.name}: {pair.points:.1f} points of {metric} [{pair.low:.1f}, {pair.high:.1f}], {_p(pair.p)} "
+    text += f"after Holm's correction for {pairs} pairs " if pairs > 1 else ""
+    text += f"(paired bootstrap over {best.images:,} images"
+    if pair.mcnemar is None:
+        return f"{text}, and {best.seeds} and {second.seeds} seeds)."
     note = "This is about these two trained models, not about other seeds of theirs."
-    return p < 0.05, f"{text}{len(references):,} images; McNemar's exact test of accuracy: {exact}). {note}"
+    return f"{text}; McNemar's exact test of accuracy: {_p(pair.mcnemar)}). {note}"
 
 
 def _p(p: float) -> str:

@@ -13,6 +13,8 @@ from scipy.stats import binomtest
 from fer_hf.metrics import Array, accuracy_of, balanced_accuracy_of, macro_f1_of
 
 RESAMPLES = 10_000
+Draws = tuple[Array, Array]
+"""A metric of S runs `(S,)`, and its resamples `(R, S)`."""
 
 
 Metric = Callable[[Array], Array]
@@ -45,7 +47,7 @@ def resampled(
     return score(counts[None])[0], np.concatenate([score(part) for part in parts])
 
 
-def contrast(groups: Sequence[tuple[Array, Array]], weights: Sequence[float]) -> Array:
+def contrast(groups: Sequence[Draws], weights: Sequence[float]) -> Array:
     """Resamples `(R,)` of a weighted sum of configurations' means over images and seeds; a group is from `resampled`.
 
     With the weights 1 and -1 it is a difference. Seeds are taken to vary alike in all groups, those of weight 0 too

@@ -25,6 +25,7 @@ from fer_hf.evaluation.compare import (
     configurations,
     find_runs,
 )
+from fer_hf.evaluation.pairs import Pair
 from fer_hf.files import write_csv, write_text
 from fer_hf.models.classifier import Format
 from fer_hf.recipe.load import load_recipe
@@ -187,6 +188,36 @@ def _row_cells(row: Row) -> list[str]:
     ]
 
 
+def each_run(comparison: Comparison) -> str:
+    """The metric of every run of the configurations that have several, in %; "" where none has."""
+    several = [(row.name, ", ".join(f"{100 * score:.1f}" for score in row.scores)) for row in comparison.rows]
+    listed = [f"{name} {scores}" for name, scores in several if "," in scores]
+    return f"Each run, in %: {'; '.join(listed)}." if listed else ""
+
+
+PAIRS = (
+    "The best against each other, by points of {}. p: paired bootstrap over the images and seeds; McNemar: exact test "
+    "of accuracy, between single runs only. Both after Holm's correction for all {} pairs, which compare_pairs.csv has."
+)
+
+
+def pair_cells(comparison: Comparison) -> tuple[str, list[str], list[list[str]]]:
+    """What the table of pairs shows, its header, and a row of cells for the best configuration and each other."""
+    of_best = [pair for pair in comparison.pairs if pair.first == comparison.rows[0].name]
+    rows = [
+        [
+            pair.second,
+            f"{pair.points:+.1f}",
+            f"{pair.low:.1f} to {pair.high:.1f}",
+            f"{pair.p:.2g}",
+            "–" if pair.mcnemar is None else f"{pair.mcnemar:.2g}",
+        ]
+        for pair in of_best
+    ]
+    about = PAIRS.format(comparison.metric, len(comparison.pairs))
+    return about, [f"{comparison.rows[0].name} against", "points", "95 %", "p", "McNemar"], rows
+
+
 CHANGES = (
     "Against {}, whose own figures stand in its row, in %; the others' change, in points, of {} and of the F1 of each "
     "class. * is more than chance: p < 0.05, paired bootstrap over the images and seeds, for the classes after Holm's "
@@ -257,7 +288,11 @@ def _write(comparison: Comparison, folder: Path, configs: Configurations) -> Non
     write_csv(folder / "compare.csv", names, map(astuple, comparison.rows))
     header, rows = cells(comparison)
     parts = [markdown(heading(comparison)), table([name.replace("\n", ", ") for name in header], rows)]
-    parts.append(markdown(comparison.verdict))
+    parts += [markdown(text) for text in (each_run(comparison), comparison.verdict) if text]
+    if len(comparison.pairs) > 1:
+        about, header, rows = pair_cells(comparison)
+        parts += [markdown(about), table(header, rows)]
+    write_csv(folder / "compare_pairs.csv", [field.name for field in fields(Pair)], map(astuple, comparison.pairs))
     changes_file = folder / "compare_changes.csv"
     changes_file.unlink(missing_ok=True)  # those against an earlier baseline
     if comparison.changes:

@@ -1,6 +1,7 @@
 """`fer-hf compare` as a user types it, on tiny models with made-up predictions."""
 
 import csv
+import json
 import re
 import shutil
 
@@ -60,6 +61,13 @@ def test_a_study_is_ranked_written_and_drawn(cli, study, monkeypatch):
     gain = 100 * (float(rows[0]["mean"]) - float(rows[-1]["mean"]))
     assert float(changes[0]["points"]) == pytest.approx(gain)
     assert f"{gain:+.1f}*" in out
+    with open(study / "compare_pairs.csv", newline="") as file:
+        pairs = list(csv.DictReader(file))
+    assert len(pairs) == 15
+    assert [pair["second"] for pair in pairs if pair["first"] == "attention"] == shown[1:]
+    assert "Holm's correction for all 15 pairs" in out.replace("\n", " ")
+    each = ", ".join(f"{100 * score:.1f}" for score in json.loads(rows[-1]["scores"]))
+    assert f"plain {each}." in out.replace("\n", " ")
     assert all(0 < float(row["latency_min_ms"]) <= float(row["latency_ms"]) for row in rows)
     page = (study / "compare.md").read_text()
     assert re.search(rf"\| plain +\| {float(rows[-1]['mean']) * 100:.1f} ± {float(rows[-1]['std']) * 100:.1f} \|", page)

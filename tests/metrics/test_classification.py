@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from scipy.special import softmax
 from sklearn import metrics as sk
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
-from fer_hf.metrics import bootstrap_intervals, class_balance, classification_metrics, macro_f1_of, top_k_accuracy
+from fer_hf.metrics import class_balance, classification_metrics, top_k_accuracy
 
 LABELS = ("angry", "fear", "happy", "sad")
 
@@ -68,34 +70,31 @@ def test_top_k_against_scikit_learn_and_torchmetrics_and_by_hand_where_classes_t
             classification_metrics(logits, references, LABELS, top_k=[2, k])
 
 
-def test_intervals_agree_with_a_plain_bootstrap(sample):
-    logits, references = sample
-    predictions = logits.argmax(1)
-    ours = classification_metrics(logits, references, LABELS)
-    rng = np.random.default_rng(1)
-    draws = [rng.integers(0, 500, 500) for _ in range(300)]
-    accuracy = [sk.accuracy_score(references[d], predictions[d]) for d in draws]
-    f1 = [sk.f1_score(references[d], predictions[d], average="macro") for d in draws]
-    assert ours["accuracy_ci"] == pytest.approx(np.quantile(accuracy, [0.025, 0.975]), abs=0.01)
-    assert ours["macro_f1_ci"] == pytest.approx(np.quantile(f1, [0.025, 0.975]), abs=0.01)
-    assert ours["accuracy_ci"][0] < ours["accuracy"] < ours["accuracy_ci"][1]
-
-
-def test_intervals_are_reproducible():
-    confusion = np.array([[5, 1], [2, 8]])
-    assert bootstrap_intervals(confusion) == bootstrap_intervals(confusion)
-    assert macro_f1_of(confusion) == pytest.approx(
-        sk.f1_score([0] * 6 + [1] * 10, [0] * 5 + [1] + [0] * 2 + [1] * 8, average="macro")
-    )
-
-
 def test_a_class_that_is_nowhere_does_not_count():
     logits = np.eye(4)[[0, 1, 1, 0]] * 5
     ours = classification_metrics(logits, np.array([0, 1, 1, 0]), LABELS)
     assert ours["macro_f1"] == 1.0
     assert ours["balanced_accuracy"] == 1.0
     assert ours["macro_f1_ci"] == [1.0, 1.0]
-    assert ours["per_class"]["sad"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
+    sad = ours["per_class"]["sad"]
+    assert [sad[name] for name in ("precision", "recall", "f1", "support")] == [0.0, 0.0, 0.0, 0]
+    assert (sad["roc_auc"], sad["average_precision"]) == (None, None)  # and the means are over the others
+    assert ours["macro_roc_auc"] == ours["macro_average_precision"] == 1.0
+    assert ours["confidence_when_wrong"] is None
+    assert "confidence_when_wrong" not in ours["intervals"]
+    assert ours["valence"] == {
+        "negative": {"labels": ["angry", "fear", "sad"], "images": 4, "accuracy": 1.0, "recall": 1.0}
+    }
+
+
+@pytest.mark.parametrize(("logits", "label"), [([5, 0, 0, 0], 0), ([0, 0, 0, 0], 3)])
+def test_one_image_has_figures_and_what_it_cannot_have_is_none(logits, label):
+    ours = classification_metrics(np.array([logits], dtype=float), np.array([label]), LABELS)
+    json.dumps(ours, allow_nan=False)
+    assert ours["accuracy"] == (label == 0)
+    assert ours["macro_roc_auc"] is None
+    assert ours["per_class"][LABELS[label]]["average_precision"] == 1.0
+    assert ours["matthews_correlation"] is None
 
 
 def test_extreme_logits_stay_finite():
