@@ -91,7 +91,7 @@ def check_there(name: str | Path | Run, pretrained: bool = True, weights: str | 
     if weights:
         check_file(Path(weights))
     elif pretrained or not source.timm_name:
-        with explained(source, {}):
+        with explained(source, ()):
             load_config(source)
 
 

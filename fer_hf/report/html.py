@@ -9,8 +9,9 @@ from typing import Any
 import jinja2
 
 from fer_hf import __version__
+from fer_hf.console import counted
 from fer_hf.report.blocks import Section
-from fer_hf.report.markdown import Literal, counted
+from fer_hf.report.markdown import Literal
 
 TEMPLATES = Path(__file__).parent / "templates"
 SCRIPT = (TEMPLATES / "sort.js").read_text(encoding="utf-8")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import yaml
 
+from fer_hf.console import counted
 from fer_hf.report import facts, tables
 from fer_hf.report.blocks import (
     Block,
@@ -17,7 +18,7 @@ from fer_hf.report.blocks import (
     picture,
 )
 from fer_hf.report.figures.classification import ALT, learning_curves_figure
-from fer_hf.report.markdown import counted, duration, number, percent
+from fer_hf.report.markdown import duration, number, percent
 from fer_hf.report.material import Material
 from fer_hf.report.recommendations import recommendations
 from fer_hf.runs.records import Training

@@ -4,13 +4,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from fer_hf.console import counted
 from fer_hf.metrics import aurc, risk_coverage
 from fer_hf.report.blocks import Block, Heading, Missing, Table, Text, picture
 from fer_hf.report.figures.calibration import calibration_figure, class_calibration_figure
 from fer_hf.report.figures.calibration import risk_coverage_figure as coverage_figure
 from fer_hf.report.figures.classification import ALT, reliability_figure
 from fer_hf.report.figures.curves import risk_coverage_figure
-from fer_hf.report.markdown import counted, number, percent
+from fer_hf.report.markdown import number, percent
 from fer_hf.report.material import Material
 from fer_hf.runs.analyses import Calibration, Conformal, Estimate
 
