@@ -107,5 +107,5 @@ def test_features_are_written_drawn_and_compared(run, tmp_path):
     alone = features(run, query=[table["id"][3].as_py()], output=tmp_path / "alone")
     assert alone.domains is None
     assert {Path(file).parent for file in alone.tables} == {tmp_path / "alone"}
-    with pytest.raises(UserError, match="--query 'nobody': .* has no such id"):
+    with pytest.raises(UserError, match=r"--query 'nobody': .* has no such id"):
         features(run, query=["nobody"])
