@@ -154,7 +154,8 @@ class Run:
                 record = content[section]
                 of_many = section in RECORDS and inside and isinstance(record, dict)
                 name = f"{section}.{inside[0]}" if of_many else section
-                problems[name] = f"{'.'.join(inside) or section}: {first['msg']}"
+                where = ".".join(inside[1:] if of_many else inside)
+                problems[name] = f"{where}: {first['msg']}" if where else first["msg"]
                 if of_many:
                     del record[inside[0]]
                 else:

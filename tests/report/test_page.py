@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+from copy import deepcopy
 from html.parser import HTMLParser
 
 import numpy as np
@@ -162,7 +163,7 @@ def test_all_that_was_measured_is_shown_and_nothing_in_a_name_is_markup(made, me
         assert EVIL in page.sections[section], section
     for section, text in {
         "calibration": "The temperature is 1.500",
-        "abstention": "which was missed",
+        "abstention": "and that was missed",
         "copies": "The difference is more than chance",
         "robustness": "accuracy is 75.0%",
         "explanation": "no better than random ones",
@@ -193,11 +194,10 @@ def test_what_was_not_measured_is_named_with_its_command(made, metrics):
 
 def test_one_broken_record_or_file_takes_nothing_else_away(tmp_path, metrics):
     run, evaluations = with_predictions(tmp_path)
-    content = metrics | {"evaluations": evaluations} | analyses("fer2013-test")
+    content = deepcopy(metrics | {"evaluations": evaluations} | analyses("fer2013-test"))
     content["slices"]["fer2013-test"]["groups"][0]["accuracy"]["value"] = float("nan")
     content["robustness"]["fer2013-test"] = {"evaluation": 3}
-    text = json.dumps(content)
-    run.metrics_file.write_text(text)
+    run.metrics_file.write_text(json.dumps(content))
     readable, problems = run.readable_metrics()
     assert set(problems) == {"slices.fer2013-test", "robustness.fer2013-test"}
     (run.predictions / "fer2013-test.parquet").unlink()

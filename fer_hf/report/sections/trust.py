@@ -120,7 +120,7 @@ def _conformal(record: Conformal) -> Iterator[Block]:
     kept = "holds" if low <= record.level <= high else "was exceeded" if low > record.level else "was missed"
     yield Text(
         f"A set of {record.mean_size:.2f} labels on average holds the right one for {shown(record.coverage)} of the "
-        f"images; {percent(record.level)} were promised, which {kept}."
+        f"images; {percent(record.level)} were promised, and that {kept}."
     )
     if record.sizes:
         total = max(sum(record.sizes), 1)
