@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -99,6 +99,33 @@ def test_one_seed_each_has_the_interval_of_its_card_and_says_what_the_test_is_ab
     alone = compare({"one": [one]}, "balanced_accuracy")  # whose interval the card lacks
     assert alone.rows[0].low < alone.rows[0].mean < alone.rows[0].high
     assert alone.verdict == "There is nothing to compare it with."
+
+
+def test_every_pair_is_tested_and_corrected_for_their_number(tmp_path):
+    for name, accuracy, mixup in (("a", 0.8, 0.0), ("b", 0.7, 0.1), ("c", 0.69, 0.2)):
+        make_run(tmp_path / name, noisy(TRUE, accuracy, int(10 * mixup)), TRUE, augment={"mixup": mixup})
+    configs = configurations(find_runs([tmp_path])[0])[0]
+    compared = compare(configs)
+    names = [row.name for row in compared.rows]
+    assert [(pair.first, pair.second) for pair in compared.pairs] == [*combinations(names, 2)]
+    alone = {
+        pair: compare({name: configs[name] for name in pair}, "accuracy").pairs[0] for pair in combinations(names, 2)
+    }
+    exact = [alone[pair.first, pair.second].mcnemar for pair in compared.pairs]
+    assert [pair.mcnemar for pair in compared.pairs] == multipletests(exact)
+    for pair in compared.pairs:
+        one = alone[pair.first, pair.second]
+        assert one.points == pytest.approx(pair.points)
+        assert (one.low, one.high) == pytest.approx((pair.low, pair.high), abs=1.5)
+        assert one.p <= pair.p + 0.01  # up to chance
+    assert "after Holm's correction for 3 pairs (paired bootstrap" in compared.verdict
+    assert [list(row.scores) for row in compared.rows] == [[row.mean] for row in compared.rows]
+
+
+def multipletests(p_values: list[float]) -> list[float]:
+    """Holm's correction as it is written down: each p times the number of those that are no smaller, never falling."""
+    corrected = {p: p * sum(other >= p for other in p_values) for p in p_values}
+    return [min(1.0, max(corrected[q] for q in p_values if q <= p)) for p in p_values]
 
 
 def test_images_are_matched_by_id_and_classes_by_name(tmp_path):

@@ -14,11 +14,11 @@ from fer_hf.models.classifier import load_classifier
 from fer_hf.models.load import load_model, save_model
 from fer_hf.recipe.schema import Recipe
 from fer_hf.runs.folder import Run
-from fer_hf.runs.predictions import Predictions, read_predictions
+from fer_hf.runs.predictions import read_predictions
 from fer_hf.runs.records import Best, Training
 from fer_hf.workflows.evaluate import EvaluationOptions, evaluate_on
 from fer_hf.workflows.faces import recipe_faces
-from fer_hf.workflows.tensorboard import add_pictures, misclassified
+from fer_hf.workflows.tensorboard import add_pictures
 
 
 def pictures(folder):
@@ -70,8 +70,8 @@ def test_pictures_of_the_plain_evaluations_at_the_best_step(evaluated, faces):
     assert {len(events) for events in found.values()} == {1}
     assert found["confusion_matrix/test"][0][1].size == (700, 580)
     sheet = found["misclassified/test"][0][1]
-    rows, _ = misclassified(read_predictions(evaluated.predictions / "drawn-test.parquet"), 1)
-    face = faces.splits["test"][rows[0]]["image"].convert("RGB").resize((128, 128), Image.Resampling.BICUBIC)
+    (mistake,) = read_predictions(evaluated.predictions / "drawn-test.parquet").mistakes(1)
+    face = faces.splits["test"][mistake.row]["image"].convert("RGB").resize((128, 128), Image.Resampling.BICUBIC)
     assert np.array_equal(np.asarray(sheet.crop((8, 31, 136, 159))), np.asarray(face))  # the first, below the title
     assert sheet.height == 31 + 2 * (128 + 2 * 15 + 8)  # two rows of ten
 
@@ -80,17 +80,6 @@ def test_a_run_without_events_gets_no_pictures(evaluated, faces):
     evaluated.update(training=Training(best=Best("macro_f1", 0.5, epoch=1, step=12)))
     add_pictures(evaluated, faces)
     assert not evaluated.tensorboard.exists()
-
-
-def test_the_most_confident_mistakes_come_first():
-    probabilities = np.array([[0.6, 0.4], [0.9, 0.1], [0.02, 0.98], [0.3, 0.7], [0.8, 0.2]])
-    labels = np.array([1, 0, 0, 0, 0])
-    predictions = Predictions(list("abcde"), labels, np.log(probabilities), ("sad", "happy"), {})
-    expected = [2, 3, 0], ["sad -> happy\n98 %", "sad -> happy\n70 %", "happy -> sad\n60 %"]
-    assert misclassified(predictions, 50) == expected
-    assert misclassified(predictions, 1) == ([2], expected[1][:1])
-    right = Predictions(["b", "e"], labels[[1, 4]], np.log(probabilities[[1, 4]]), ("sad", "happy"), {})
-    assert misclassified(right, 50) == ([], [])
 
 
 def test_a_run_with_augmentation_is_labelled_everywhere(cli, source, tmp_path):
