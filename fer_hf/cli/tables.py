@@ -98,10 +98,10 @@ def _number(value: float, interval: tuple[float, float] | None = None) -> str:
 RANKED = ("roc_auc", "average_precision")
 FIGURES = {  # what each is called, and how it is written
     "accuracy": ("accuracy", _share),
-    "balanced_accuracy": ("balanced accuracy", _share),
+    "balanced_accuracy": ("balanced acc.", _share),
     "macro_f1": ("macro F1", _share),
     "top_2_accuracy": ("top 2", _share),
-    "valence_accuracy": ("group of emotions", _share),
+    "valence_accuracy": ("emotion group", _share),
     "macro_roc_auc": ("macro AUC", _share),
     "macro_average_precision": ("macro AP", _share),
     "cohen_kappa": ("Cohen's kappa", _number),
@@ -111,8 +111,8 @@ FIGURES = {  # what each is called, and how it is written
     "expected_calibration_error": ("ECE", _share),
     "classwise_calibration_error": ("class-wise ECE", _share),
     "adaptive_calibration_error": ("adaptive ECE", _share),
-    "confidence_when_right": ("confidence, right", _share),
-    "confidence_when_wrong": ("confidence, wrong", _share),
+    "confidence_when_right": ("conf. if right", _share),
+    "confidence_when_wrong": ("conf. if wrong", _share),
     "aurc": ("AURC", _share),
 }
 
