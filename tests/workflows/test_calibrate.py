@@ -81,7 +81,7 @@ def test_what_cannot_be_calibrated_is_refused(run):
     with pytest.raises(UserError, match=r"error is 0\.0: it is a share"):
         calibrate(run, errors=[0.0])
     add_predictions(run, "test", seed=0)
-    with pytest.raises(UserError, match=r"test images of .* are those of validation"):
+    with pytest.raises(UserError, match="has the same images as validation, on which it is fitted"):
         calibrate(run)
     add_predictions(run, "test", seed=1, images=1)
     assert calibrate(run).methods["none"].accuracy in (0, 1)
@@ -100,14 +100,16 @@ def real_run(run, tiny_model):
     classifier, folder = load_classifier(tiny_model), run.path.parent / "faces"
     rng = np.random.default_rng(0)
     for split, rows in toy.load(train=2, validation=10, test=3, size=32).items():
+        seen = [answer[0]["label"] for answer in classifier(rows["image"][:])]
         for number, image in enumerate(rows["image"]):
-            label = classifier(image)[0]["label"] if rng.random() < 0.7 else FER7[number % 7]
+            label = seen[number] if split != "train" and rng.random() < 0.7 else FER7[number % 7]
             (folder / split / label).mkdir(parents=True, exist_ok=True)
             image.save(folder / split / label / f"{number}.png")
     settings = {"data": {"source": f"folder:{folder}"}, "evaluate": {"splits": ["test"]}}
     write_text(run.recipe_file, Recipe.model_validate(settings).to_yaml())
     shutil.rmtree(run.predictions)
-    run.update(data={"dataset": "faces", "source": "folder"}, evaluations=None)
+    run.update(data={"dataset": "faces", "source": "folder"})
+    run.forget(run.metrics.evaluations)
     return run
 
 
@@ -128,7 +130,7 @@ def test_a_folded_temperature_is_in_the_weights_and_in_every_prediction_once(rea
     logits = read_predictions(run.predictions / f"{foreign[0]}.parquet").logits
     before = probabilities(run.model, images)
     unfolded = calibrate(run)  # evaluates both splits first
-    assert 1.2 < unfolded.temperature < 15
+    assert unfolded.temperature > 1.1
     plain, test = calibrate(run, fold=True), run.evaluation("test")
     assert plain == replace(unfolded, folded=True)
     assert run.metrics.calibration == {plain.measured_on: plain}
