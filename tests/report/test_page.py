@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import re
-from copy import deepcopy
 from html.parser import HTMLParser
 
 import numpy as np
@@ -194,7 +193,8 @@ def test_what_was_not_measured_is_named_with_its_command(made, metrics):
 
 def test_one_broken_record_or_file_takes_nothing_else_away(tmp_path, metrics):
     run, evaluations = with_predictions(tmp_path)
-    content = deepcopy(metrics | {"evaluations": evaluations} | analyses("fer2013-test"))
+    made = metrics | {"evaluations": evaluations} | analyses("fer2013-test")
+    content = json.loads(json.dumps(made))  # with nothing shared
     content["slices"]["fer2013-test"]["groups"][0]["accuracy"]["value"] = float("nan")
     content["robustness"]["fer2013-test"] = {"evaluation": 3}
     run.metrics_file.write_text(json.dumps(content))
@@ -223,7 +223,7 @@ def test_little_is_a_page_too(tmp_path, metrics, counts, changed):
     page = read(Run(tmp_path), metrics | {"evaluations": {"other-test": found}} | changed)
     assert not [text for text in page.sections.values() if "could not be drawn" in text]
     assert "Other" in page.sections["summary"]
-    assert "nan" not in page.text.lower().replace("finance", "")
+    assert not re.search(r"\bnan\b", " ".join(page.sections[name] for name in SECTIONS).lower())
 
 
 def test_a_baseline_is_drawn_and_only_sure_changes_are_called_that(made, metrics):
