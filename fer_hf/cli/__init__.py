@@ -23,6 +23,7 @@ from fer_hf.cli.push import push
 from fer_hf.cli.quickstart import quickstart
 from fer_hf.cli.recipe import app as recipe
 from fer_hf.cli.report import report
+from fer_hf.cli.slices import slices
 from fer_hf.cli.study import study
 from fer_hf.cli.train import train
 from fer_hf.console import quiet_libraries, show_log
@@ -39,7 +40,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (quickstart, train, evaluate, export, report, push, predict, study, compare, cache):
+for command in (quickstart, train, evaluate, export, report, push, predict, study, compare, slices, cache):
     app.command()(command)
 app.add_typer(recipe, name="recipe")
 app.add_typer(data, name="data")
