@@ -18,6 +18,7 @@ from fer_hf.cli.compare import compare
 from fer_hf.cli.data import app as data
 from fer_hf.cli.evaluate import evaluate
 from fer_hf.cli.export import export
+from fer_hf.cli.mixture import mixture
 from fer_hf.cli.predict import predict
 from fer_hf.cli.push import push
 from fer_hf.cli.quickstart import quickstart
@@ -40,7 +41,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (quickstart, train, evaluate, export, report, push, predict, study, compare, slices, cache):
+for command in (quickstart, train, evaluate, export, report, push, predict, study, compare, slices, mixture, cache):
     app.command()(command)
 app.add_typer(recipe, name="recipe")
 app.add_typer(data, name="data")
