@@ -9,9 +9,9 @@ from fer_hf.evaluation.ranking import rank_for_labelling, uncertainty
 
 @pytest.fixture
 def clusters():
-    """1,000 images: one large cluster of which the network is sure, and eight small ones of which it is not."""
-    rng = np.random.default_rng(0)
-    cluster = np.repeat(np.arange(9), [920, *[10] * 8])
+    """1,000 images: a large cluster of which the network is sure; a middling and seven tiny ones of which it is not."""
+    rng = np.random.default_rng(1)
+    cluster = np.repeat(np.arange(9), [725, 240, *[5] * 7])
     features = rng.normal(0, 1, (9, 16))[cluster] + rng.normal(0, 0.1, (1000, 16))
     logits = rng.normal(0, 0.3, (1000, 4)) + 5 * (cluster == 0)[:, None] * np.eye(4)[rng.integers(4, size=1000)]
     return cluster, features, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -24,7 +24,8 @@ def test_all_uncertain_clusters_are_covered(clusters):
     rng = np.random.default_rng(1)
     by_chance = [len({*cluster[rng.choice(1000, 24, replace=False)]} - {0}) for _ in range(200)]
     by_doubt = len({*cluster[np.argsort(-uncertainty(probabilities))[:24]]} - {0})
-    assert covered == 8 >= by_doubt
+    assert covered == 8
+    assert by_doubt < 6  # the most uncertain are many of one kind
     assert np.mean(by_chance) < 3
     assert (np.diff(distances) <= 1e-9).all()
     assert (cluster[rows] > 0).mean() > 0.9
