@@ -21,12 +21,14 @@ from fer_hf.cli.evaluate import evaluate
 from fer_hf.cli.explain import explain
 from fer_hf.cli.export import export
 from fer_hf.cli.features import features
+from fer_hf.cli.mixture import mixture
 from fer_hf.cli.predict import predict
 from fer_hf.cli.push import push
 from fer_hf.cli.quickstart import quickstart
 from fer_hf.cli.recipe import app as recipe
 from fer_hf.cli.report import report
 from fer_hf.cli.robustness import robustness
+from fer_hf.cli.slices import slices
 from fer_hf.cli.study import study
 from fer_hf.cli.train import train
 from fer_hf.console import quiet_libraries, show_log
@@ -45,7 +47,7 @@ app = typer.Typer(
 )
 PANELS = {
     "Train": (quickstart, train, study),
-    "Judge": (evaluate, calibrate, robustness, explain, features, compare, report),
+    "Judge": (evaluate, calibrate, slices, robustness, explain, features, compare, mixture, report),
     "Use": (predict, export, push),
 }
 for panel, commands in PANELS.items():

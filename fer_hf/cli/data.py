@@ -1,4 +1,4 @@
-"""`fer-hf data`: look at faces, audit them, find label errors, and make datasets."""
+"""`fer-hf data`: look at faces, audit them, find label errors, choose what to label, and make datasets."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,10 +9,14 @@ from fer_hf.cli.evaluate import Split
 from fer_hf.cli.faces import faces
 from fer_hf.cli.grid import app as grid
 from fer_hf.cli.label_errors import label_errors
+from fer_hf.cli.rank import rank
 
-app = typer.Typer(help="Look at faces, audit them, find label errors, and make datasets.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at faces, audit them, find label errors, choose what to label, make datasets.", no_args_is_help=True
+)
 app.command()(faces)
 app.command("label-errors")(label_errors)
+app.command()(rank)
 app.add_typer(grid, name="grid")
 
 Sources = Annotated[

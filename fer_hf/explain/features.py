@@ -1,5 +1,7 @@
 """The features before the classifier: what a network has made of an image when it decides."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -52,6 +54,24 @@ def penultimate_features(
     Example:
         `penultimate_features(load_classifier("runs/mine/20260131-175900"), faces.splits["test"])`
     """
+    with features_kept(classifier) as batches:
+        classifier.predict(dataset, batch_size, pixels=pixels)
+    return np.concatenate(batches)
+
+
+@contextmanager
+def features_kept(classifier: Classifier) -> Iterator[list[np.ndarray]]:
+    """Inside, the features of all that a classifier looks at are kept, as in `penultimate_features`.
+
+    Args:
+        classifier: of the format "pytorch".
+
+    Yields:
+        A list, to which each batch adds its features `(B, D)` float32.
+
+    Raises:
+        UserError: the classifier is an ONNX file, or its network has no classifier.
+    """
     require_pytorch(classifier, "Features")
     batches: list[np.ndarray] = []
 
@@ -60,10 +80,9 @@ def penultimate_features(
 
     hook = heads(classifier.model)[0].register_forward_pre_hook(keep)
     try:
-        classifier.predict(dataset, batch_size, pixels=pixels)
+        yield batches
     finally:
         hook.remove()
-    return np.concatenate(batches)
 
 
 def _one_row_per_image(features: Tensor) -> Tensor:

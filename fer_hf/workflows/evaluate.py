@@ -24,6 +24,7 @@ from fer_hf.training.batch_size import memory_explained
 from fer_hf.training.launch import processes
 from fer_hf.workflows.copies import CopiedImages, copied_images, wanted_copies
 from fer_hf.workflows.faces import check_splits, other_faces, recipe_faces, remarks
+from fer_hf.workflows.people import slice_people
 from fer_hf.workflows.report import redraw
 
 logger = logging.getLogger(__name__)
@@ -214,6 +215,7 @@ def evaluate_on(
             file = run.predictions / f"{keys[-1]}.parquet"
             write_predictions(file, dataset, logits)
             run.record(faces.file_name, replace(evaluation, **_figures(file, options)))
+            slice_people(run, keys[-1])
         if accelerator:
             accelerator.wait_for_everyone()
     return [run.metrics.evaluations[key] for key in keys]

@@ -49,14 +49,14 @@ def predict(model: str | Path | Run, images: Sequence[str | Path], format: Forma
         UserError: there is no such model.
     """
     classifier = load_classifier(model, format)
-    files, failed = _find(images)
-    for part in _read(files, failed):
+    files, failed = find_pictures(images)
+    for part in read_pictures(files, failed):
         answers = classifier([picture for _, picture in part], top_k=len(classifier.label_names))
         yield from (Prediction(file, answer) for (file, _), answer in zip(part, answers, strict=True))
     yield from failed
 
 
-def _find(images: Sequence[str | Path]) -> tuple[list[str], list[Prediction]]:
+def find_pictures(images: Sequence[str | Path]) -> tuple[list[str], list[Prediction]]:
     """The files, those in folders too, and the folders without any."""
     files, failed = list[str](), list[Prediction]()
     for name in map(str, images):
@@ -77,7 +77,7 @@ def _find(images: Sequence[str | Path]) -> tuple[list[str], list[Prediction]]:
     return files, failed
 
 
-def _read(files: Sequence[str], failed: list[Prediction]) -> Iterator[list[tuple[str, Image.Image]]]:
+def read_pictures(files: Sequence[str], failed: list[Prediction]) -> Iterator[list[tuple[str, Image.Image]]]:
     """Batches of decoded pictures; those that cannot be read go to `failed`."""
     part, pixels = list[tuple[str, Image.Image]](), 0
     for file in files:
