@@ -81,7 +81,7 @@ def class_calibration_figure(calibration: Calibration, predictions: Predictions,
     """
     names = predictions.label_names
     rows = -(-len(names) // COLUMNS)
-    figure = Figure(figsize=(7, 1.1 + 1.9 * rows), layout="constrained")
+    figure = Figure(figsize=(7, 1.2 + 2.0 * rows), layout="constrained")
     grid = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
     both = _before_and_after(calibration, predictions)
     errors = [calibration_error_per_class(probabilities, predictions.labels, CLASS_BINS) for _, probabilities in both]
@@ -92,17 +92,17 @@ def class_calibration_figure(calibration: Calibration, predictions: Predictions,
             points = _frequencies(probabilities[:, label], predictions.labels == label)
             axes.plot(*points, label=when, **(style | {"markersize": 3}))
         before, after = (error[label] for error in errors)
-        axes.set_title(f"{name}\nerror {before:.1%} → {after:.1%}", fontsize=8.5)
+        axes.set_title(f"{name}\n{before:.1%} → {after:.1%}", fontsize=8.5)
         _finish_small(axes)
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
     for axes in grid.flat[max(0, len(names) - COLUMNS) : len(names)]:
         axes.tick_params(labelbottom=True)
-        axes.set_xlabel("probability given to it", fontsize=8.5)
+        axes.set_xlabel("probability", fontsize=8.5)
     for axes in grid[:, 0]:
         axes.set_ylabel("how often it is true", fontsize=8.5)
     figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    figure.suptitle(title_of("Reliability of each class", evaluation), fontsize=11)
+    figure.suptitle(title_of("Reliability of each class and its calibration error", evaluation), fontsize=11)
     return figure
 
 
