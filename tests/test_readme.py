@@ -153,7 +153,7 @@ def test_every_other_command(tmp_path, hub):
     torch.manual_seed(0)
     model = load_model("test_resnet", LABELS, pretrained=False, image_size=32)
     save_model(model.model, model.processor, tmp_path / "model")
-    for split, rows in toy.load(train=8, validation=3, test=3, size=32).items():
+    for split, rows in toy.load(train=8, validation=8, test=3, size=32).items():  # a temperature wants 50 images
         for row in rows:
             folder = tmp_path / "faces" / split / LABELS[row["label"]]
             folder.mkdir(parents=True, exist_ok=True)
@@ -164,6 +164,7 @@ def test_every_other_command(tmp_path, hub):
     first = "$(ls -d runs/my_recipe/* | head -1)"
     provider = image_server.Provider(grid_of_faces())
     filled = {"DATA": "folder:faces", "MODEL": "model", "RUN": first, "PHOTOS": "faces", "GENERATOR": provider.url}
+    filled |= {"OTHER": "folder:faces", "RUN2": "$(ls -d runs/my_recipe/* | tail -1)"}
 
     def fill(text: str) -> str:
         return re.sub(rf"\b({'|'.join(filled)})\b", lambda match: filled[match[1]], text)

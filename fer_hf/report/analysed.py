@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from fer_hf.report.markdown import percent
+from fer_hf.report.slices import gap_sentences
 from fer_hf.runs.analyses import Estimate
 from fer_hf.runs.records import Evaluation, Metrics
 
@@ -95,22 +96,12 @@ def _explanations(metrics: Metrics, key: str) -> Iterator[str]:
             yield f"Maps of what it looks at ({record.method}) are {verdict} than random ones by their ROAD score."
 
 
-def slice_sentences(metrics: Metrics, key: str) -> list[str]:
+def group_sentences(metrics: Metrics, key: str) -> list[str]:
     """The gap between groups, for each attribute, or pair of attributes, that was measured.
 
     Args:
         metrics: of the run.
         key: of the evaluation that the card is about.
     """
-    sentences = []
-    for record in metrics.slices.values():
-        if record.evaluation != key:
-            continue
-        by = " and ".join(record.attributes)
-        if record.gap is None or record.p is None:
-            sentences.append(f"By {by}: fewer than two groups are large enough to compare.")
-            continue
-        chance = "more than chance" if record.p < 0.05 else "chance could explain it"
-        best, worst = (", ".join(map(str, group)) for group in (record.best, record.worst))
-        sentences.append(f"By {by}: accuracy differs by {_points(record.gap)} between {best} and {worst}; {chance}.")
-    return sentences
+    records = [record for record in metrics.slices.values() if record.evaluation == key]
+    return [f"By {' and '.join(record.attributes)}: {gap_sentences(record)[0]}" for record in records]

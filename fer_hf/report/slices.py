@@ -47,7 +47,7 @@ def slice_sentences(slices: Slices) -> list[str]:
         Equalised odds: the recall of sad differs by 12.0 points between two groups, the most of all classes and rates.
         Of 4 images age is not known.
     """
-    sentences = _gap(slices)
+    sentences = gap_sentences(slices)
     if any(group.small for group in slices.groups):
         people = any(group.units for group in slices.groups)
         few = f" or fewer than {FEW_UNITS} {slices_unit(slices)}" if people else ""
@@ -66,7 +66,7 @@ def slices_unit(slices: Slices) -> str:
     return {"person": "people", "picture": "pictures", "photograph": "photographs"}.get(slices.permuted or "", "people")
 
 
-def _gap(slices: Slices) -> list[str]:
+def gap_sentences(slices: Slices) -> list[str]:
     """Sentences on the best and the worst group, or why there are none."""
     if slices.gap is None or slices.p is None:
         large = sum(not group.small for group in slices.groups)

@@ -115,6 +115,7 @@ def analyses(key):
                 "best": [EVIL],
                 "worst": ["b"],
                 "p": 0.001,
+                "tested": 1,
             }
         },
         "robustness": {

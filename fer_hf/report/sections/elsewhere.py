@@ -6,10 +6,12 @@ from fer_hf.report import facts
 from fer_hf.report.blocks import Block, Bullets, Heading, Missing, Picture, Table, Text, data_uri, picture
 from fer_hf.report.facts import FORMATS
 from fer_hf.report.figures.robustness import robustness_figure
+from fer_hf.report.figures.slices import slices_figure
 from fer_hf.report.markdown import percent
 from fer_hf.report.material import Material
-from fer_hf.report.sections.trust import points, shown
-from fer_hf.runs.analyses import Domains, Explanation, Robustness, Slices
+from fer_hf.report.sections.trust import points
+from fer_hf.report.slices import slice_cells, slice_sentences
+from fer_hf.runs.analyses import Domains, Explanation, Robustness
 from fer_hf.runs.records import PLAIN, Evaluation
 
 
@@ -22,33 +24,11 @@ def slices(material: Material) -> Iterator[Block]:
         yield Missing(f"Accuracy by group was not measured. {known} This measures it:", command)
     for record in records:
         yield Heading(" and ".join(record.attributes))
-        yield from _slices(record)
-
-
-def _slices(record: Slices) -> Iterator[Block]:
-    rows = [
-        [
-            ", ".join(map(str, group.values)) + (" (few images)" if group.small else ""),
-            f"{group.images:,}",
-            *(shown(group.accuracy), shown(group.macro_f1)),
-        ]
-        for group in record.groups
-    ]
-    yield Table([" and ".join(record.attributes), "Images", "Accuracy", "Macro F1"], rows)
-    if record.gap:
-        best, worst = ", ".join(map(str, record.best)), ", ".join(map(str, record.worst))
-        text = f"Between {best} and {worst}, accuracy differs by {points(record.gap)} points"
-        if record.p is not None:
-            chance = "more than chance would explain" if record.p < 0.05 else "which chance could explain"
-            text += f", {chance} (p {'< 0.001' if record.p < 0.001 else f'= {record.p:.2g}'})"
-        yield Text(f"{text}. Groups of few images do not count.")
-    if record.equalised_odds_difference is not None:
-        yield Text(
-            "The largest difference between groups in a class's true or false positive rate (equalised-odds "
-            f"difference) is {100 * record.equalised_odds_difference:.1f} points."
+        yield Bullets(slice_sentences(record))
+        yield picture(
+            slices_figure(record, material.main), "Accuracy of each group with its interval; the table follows"
         )
-    if record.unknown:
-        yield Text(f"Of {record.unknown:,} images the group is not known.", "quiet")
+        yield Table(*slice_cells(record))
 
 
 def datasets(material: Material) -> Iterator[Block]:
