@@ -351,8 +351,8 @@ def read_record(kind: type[Record], content: Any) -> Record:
         pydantic.ValidationError: a value has a wrong type, or one without a default is missing.
 
     Example:
-        >>> read_record(ClassScores, {"precision": 1, "recall": 0.5, "f1": 0.67, "support": 3, "new": 0})
-        ClassScores(precision=1.0, recall=0.5, f1=0.67, support=3)
+        >>> read_record(ReliabilityBin, {"confidence": 1, "accuracy": 0.5, "count": 3, "new": 0})
+        ReliabilityBin(confidence=1.0, accuracy=0.5, count=3)
     """
     return _adapter(kind).validate_python(content)  # type: ignore[arg-type]
 

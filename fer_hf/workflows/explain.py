@@ -161,7 +161,7 @@ def choose(labels: Array, predicted: Array, per_class: int, seed: int = SEED) ->
 
     Example:
         >>> choose(np.array([1, 0, 0, 0]), np.array([1, 1, 0, 0]), per_class=1)
-        [3, 1, 0]
+        [2, 1, 0]
     """
     order = np.random.default_rng(seed).permutation(len(labels))
     kinds = [(label, right) for label in np.unique(labels) for right in (True, False)]

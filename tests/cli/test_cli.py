@@ -115,10 +115,10 @@ def test_evaluate_a_run_again_and_a_model_folder(cli, trained, faces, tmp_path):
     assert code == 0
     assert f"{before.accuracy:.1%}" in out
     report = {
-        row[0]: row[1:] for row in (line.strip("│ \n").split(" │ ") for line in out.splitlines()) if len(row) == 5
+        row[0]: row[1:] for row in (line.strip("│ \n").split(" │ ") for line in out.splitlines()) if len(row) == 7
     }
     means = (before.macro_precision, before.macro_recall, before.macro_f1)
-    assert [cell.strip() for cell in report["macro average   "]] == [*(f"{mean:.1%}" for mean in means), "21"]
+    assert [cell.strip() for cell in report["macro average   "]][:3] == [f"{mean:.1%}" for mean in means]
     assert Run(trained).metrics.evaluations["my-faces-test"] == before
     code, _, _ = cli("evaluate", trained / "model", "--data", f"folder:{faces}", "--output", tmp_path / "elsewhere")
     assert code == 0

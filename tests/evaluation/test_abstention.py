@@ -17,7 +17,7 @@ def draw(images: int, seed: int, digits: int = 9):
 
 @pytest.mark.parametrize("digits", [9, 1])
 def test_it_is_the_least_threshold_whose_upper_bound_is_low_enough(digits):
-    probabilities, references = draw(100, seed=1, digits=digits)
+    probabilities, references = draw(400, seed=1, digits=digits)
 
     def bound(threshold):
         answered = probabilities[:, 0] >= threshold

@@ -26,6 +26,7 @@ def overlay(face: Array, heat: Array) -> Array:
         `(h, w, 3)` in [0, 1].
 
     Example:
+        >>> import numpy as np
         >>> overlay(np.ones((1, 1, 3)), np.zeros((1, 1))).tolist()
         [[[1.0, 1.0, 1.0]]]
     """
