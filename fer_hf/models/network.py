@@ -5,6 +5,7 @@ under our attention (`models.attention`); all others are models of transformers.
 """
 
 import math
+import math
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -27,6 +28,8 @@ WRAPPERS = ("timm_model", "backbone")
 """Attributes under which a model holds a network of timm."""
 HEAD_STD = 0.02
 """Standard deviation of the weights of a new classifier."""
+ENOUGH_PLACES = 16
+"""Of a feature map, to tell where something is."""
 PREFIXES = re.compile(rf"^((module|{'|'.join(WRAPPERS)})\.)+")  # `module` is DataParallel's
 
 
@@ -202,7 +205,10 @@ def feature_map(model: nn.Module, size: tuple[int, int]) -> FeatureMap:
     """Find the last feature map, on which class activation maps are drawn (Grad-CAM, arXiv 1610.02391).
 
     It is found by trying: of the modules whose output is a map or a row of tokens, the one that is called last among
-    those on most of whose places the logits depend. In a vision transformer that classifies by its class token this is
+    those on most of whose places the logits depend, and that have at least 4 x 4 places, or else the most. What networks
+    make of small faces in the end, 3 x 3 places of 96 pixels, says little of where they look: maps of EfficientNet-Lite0
+    on FER2013 were no better than random ones there by their ROAD score, and clearly better on 6 x 6. In a vision
+    transformer that classifies by its class token this is
     the norm before the last attention, since after it the other tokens are not used.
 
     Args:
@@ -220,6 +226,7 @@ def feature_map(model: nn.Module, size: tuple[int, int]) -> FeatureMap:
         >>> feature_map(timm.create_model("test_resnet"), (64, 64)).name
         'layer4'
     """
+    best: FeatureMap | None = None
     calls: list[tuple[str, nn.Module, Any]] = []
     with ExitStack() as hooks, torch.inference_mode(False), torch.enable_grad():
         for name, module in model.named_modules():
@@ -232,7 +239,13 @@ def feature_map(model: nn.Module, size: tuple[int, int]) -> FeatureMap:
             if layout := _layout(module, output, size):
                 (gradient,) = torch.autograd.grad(loss, output, retain_graph=True, allow_unused=True)
                 if gradient is not None and _share_of_places(gradient, layout) > 0.5:
-                    return FeatureMap(name, module, layout, _grid(model, output, layout, size))
+                    grid = _grid(model, output, layout, size)
+                    if best is None or math.prod(grid) > math.prod(best.grid):
+                        best = FeatureMap(name, module, layout, grid)
+                    if math.prod(grid) >= ENOUGH_PLACES:
+                        return best
+    if best:
+        return best
     raise UserError(f"{type(model).__name__} has no feature map of more than one place at {size[0]}x{size[1]} pixels.")
 
 

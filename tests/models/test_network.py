@@ -162,9 +162,10 @@ def test_depths_of_a_transformers_model():
 @pytest.mark.parametrize(
     ("make", "size", "name", "layout", "shape"),
     [
-        (lambda: wrapped("test_resnet"), 64, "timm_model.layer4", "BCHW", (1, 96, 2, 2)),
-        (lambda: wrapped("test_efficientnet"), 64, "timm_model.bn2", "BCHW", (1, 256, 2, 2)),
-        (lambda: wrapped("test_efficientnet", attention=True), 64, "cbam", "BCHW", (1, 256, 2, 2)),
+        (lambda: wrapped("test_resnet"), 128, "timm_model.layer4", "BCHW", (1, 96, 4, 4)),
+        (lambda: wrapped("test_resnet"), 64, "timm_model.layer3", "BCHW", (1, 192, 4, 4)),  # 2 x 2 places say little
+        (lambda: wrapped("test_efficientnet"), 128, "timm_model.bn2", "BCHW", (1, 256, 4, 4)),
+        (lambda: wrapped("test_efficientnet", attention=True), 128, "cbam", "BCHW", (1, 256, 4, 4)),
         (lambda: wrapped("test_vit", image_size=64), 64, "timm_model.blocks.5.norm1", "BNC", (1, 17, 64)),
         (lambda: wrapped("test_vit3", image_size=64), 64, "timm_model.norm", "BNC", (1, 17, 96)),  # all tokens count
         (hf_vit, 32, "layernorm_before", "BNC", (1, 5, 8)),
