@@ -20,15 +20,18 @@ if TYPE_CHECKING:
 class Compared:
     """What the page of a comparison is drawn from.
 
-    `ranking` is the table of the configurations, the best first, `about` says what it shows, and `figure` draws it.
-    `changes` is the table of changes against the baseline, if there is one, below what it shows. `recipes` has the
+    `ranking` is the table of the configurations, the best first, `about` says what it shows, `each_run` lists the runs
+    of those that have several, and `figure` draws it. `pairs` tests the best against each other, and `changes` is the
+    table of changes against the baseline, if there is one; both come with what they show. `recipes` has the
     settings of each configuration by key, and `trained` what those are of which images and epochs are known.
     """
 
     comparison: "Comparison"
     about: str
     ranking: Table
+    each_run: str
     figure: Figure
+    pairs: tuple[str, Table] | None
     changes: tuple[str, Table] | None
     recipes: Mapping[str, Mapping[str, Any]]
     trained: Sequence[Trained]
@@ -62,6 +65,12 @@ def _summary(compared: Compared) -> Iterator[Block]:
 def _ranking(compared: Compared) -> Iterator[Block]:
     yield compared.ranking
     yield Text(compared.about, "quiet")
+    if compared.each_run:
+        yield Text(compared.each_run)
+    if compared.pairs:
+        about, table = compared.pairs
+        yield table
+        yield Text(about, "quiet")
     comparison = compared.comparison
     alt = f"{comparison.metric} by {comparison.x}: a numbered point with its interval for each row of the table"
     yield picture(compared.figure, alt)

@@ -265,17 +265,22 @@ def _trained(comparison: Comparison, configs: Configurations) -> list[Trained]:
 def _page(comparison: Comparison, configs: Configurations) -> str:
     header, rows = cells(comparison)
     numbered = [[f"{number}  {name}", *rest] for number, (name, *rest) in enumerate(rows, 1)]
-    about, changed, changes = change_cells(comparison) if comparison.changes else ("", [], [])
     compared = Compared(
         comparison,
         heading(comparison),
         Table([name.replace("\n", ", ") for name in header], numbered),
+        each_run(comparison),
         _figure(comparison),
-        (about, Table(changed, changes)) if comparison.changes else None,
+        _table(*pair_cells(comparison)) if len(comparison.pairs) > 1 else None,
+        _table(*change_cells(comparison)) if comparison.changes else None,
         {row.name: _shaping(configs[row.name][0]) for row in comparison.rows},
         _trained(comparison, configs),
     )
     return comparison_page(compared)
+
+
+def _table(about: str, header: list[str], rows: list[list[str]]) -> tuple[str, Table]:
+    return about, Table(header, rows)
 
 
 def _figure(comparison: Comparison) -> Figure:
