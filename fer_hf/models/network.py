@@ -5,7 +5,6 @@ under our attention (`models.attention`); all others are models of transformers.
 """
 
 import math
-import math
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
