@@ -204,11 +204,11 @@ def feature_map(model: nn.Module, size: tuple[int, int]) -> FeatureMap:
     """Find the last feature map, on which class activation maps are drawn (Grad-CAM, arXiv 1610.02391).
 
     It is found by trying: of the modules whose output is a map or a row of tokens, the one that is called last among
-    those on most of whose places the logits depend, and that have at least 4 x 4 places, or else the most. What networks
-    make of small faces in the end, 3 x 3 places of 96 pixels, says little of where they look: maps of EfficientNet-Lite0
-    on FER2013 were no better than random ones there by their ROAD score, and clearly better on 6 x 6. In a vision
-    transformer that classifies by its class token this is
-    the norm before the last attention, since after it the other tokens are not used.
+    those on most of whose places the logits depend, and that have at least 4 x 4 places, or else the most. The 3 x 3
+    places that a network makes of 96 pixels in the end say little of where it looks: on them, maps of
+    EfficientNet-Lite0 on FER2013 were no better than random ones by their ROAD score, and clearly better on 6 x 6. In a
+    vision transformer that classifies by its class token this is the norm before the last attention, since after it the
+    other tokens are not used.
 
     Args:
         model: is put into evaluation mode.
