@@ -222,7 +222,7 @@ def feature_map(model: nn.Module, size: tuple[int, int]) -> FeatureMap:
 
     Example:
         >>> import timm
-        >>> feature_map(timm.create_model("test_resnet"), (64, 64)).name
+        >>> feature_map(timm.create_model("test_resnet"), (128, 128)).name
         'layer4'
     """
     best: FeatureMap | None = None

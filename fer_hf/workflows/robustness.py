@@ -163,16 +163,18 @@ def _relative(record: Robustness, subject: Subject, other: Subject, batch_size: 
 
 
 def _write_logits(path: Path, chosen: Dataset, corrupted: dict[tuple[str, int], Array]) -> None:
-    """One row for each image, corruption and strength: id, label, corruption, strength, logits."""
-    kinds = list(corrupted)
+    """One row for each image, corruption and strength; the id is `<id of the image>:<corruption>:<strength>`."""
+    kinds, ids = list(corrupted), chosen["id"][:]
     columns = {
-        "id": chosen["id"][:] * len(kinds),
+        "id": [f"{image}:{name}:{strength}" for name, strength in kinds for image in ids],
+        "image_id": ids * len(kinds),
         "label": chosen["label"][:] * len(kinds),
         "corruption": np.repeat([name for name, _ in kinds], len(chosen)),
         "strength": np.repeat([strength for _, strength in kinds], len(chosen)),
     }
     kept = {name: chosen.features[name] for name in ("id", "label")}
-    features = Features(kept | {"corruption": Value("string"), "strength": Value("int8")})
+    others = {"image_id": Value("string"), "corruption": Value("string"), "strength": Value("int8")}
+    features = Features(kept | others)
     write_predictions(path, Dataset.from_dict(columns, features=features), np.concatenate(list(corrupted.values())))
 
 

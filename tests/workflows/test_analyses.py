@@ -53,7 +53,7 @@ def test_robustness_can_be_traced_to_the_logits_and_held_against_a_run(run, tmp_
         assert sum(rows) == 21
         assert (table.predicted[rows] == table.labels[rows]).mean() == pytest.approx(each.accuracy)
     whole = read_predictions(run.predictions / f"{record.evaluation}.parquet")
-    chosen = np.isin(whole.ids, table.ids)
+    chosen = np.isin(whole.ids, table.attributes["image_id"])
     assert (whole.predicted[chosen] == whole.labels[chosen]).mean() == pytest.approx(record.clean.accuracy)
     for file in (record.figure, record.examples):
         assert Image.open(run.path / file).width > 500
