@@ -31,7 +31,7 @@ def robustness_figure(record: Robustness, title: str) -> Figure:
         axes.plot(at, errors, color=VERMILION, marker="s", markersize=3, linestyle="--", label="calibration error")
         last = points[-1]
         beside = {"textcoords": "offset points", "ha": "right", "fontsize": 8, "color": BLUE}
-        axes.annotate(f"{last.accuracy:.0%}", (last.strength, last.accuracy), xytext=(4, -12), **beside)
+        axes.annotate(f"{last.accuracy:.0%}", (last.strength, last.accuracy), xytext=(4, 6), **beside)
         axes.set_title(name.replace("_", " "), fontsize=10)
         axes.set_xticks(at)
         axes.grid(axis="y")
