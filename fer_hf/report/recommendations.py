@@ -119,9 +119,10 @@ def _trust(metrics: Metrics, evaluation: Evaluation, key: str) -> Iterator[Sente
             worst = min(robustness.corruptions, key=lambda corruption: corruption.accuracy)
             loss = 100 * (robustness.clean.accuracy - worst.accuracy)
             if loss >= 5:
+                name = worst.name.replace("_", " ").capitalize()
                 yield Sentence(
-                    f"{worst.name} at strength {worst.strength} costs {loss:.1f} points: if such images are expected, "
-                    "train with them.",
+                    f"{name} at strength {worst.strength} costs {loss:.1f} points: if such images are expected, train "
+                    "with them.",
                     "robustness",
                 )
 

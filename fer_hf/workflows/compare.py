@@ -250,6 +250,13 @@ def _shaping(run: Run) -> dict[str, Any]:
     return {key: value for key, value in flat.items() if key.split(".")[0] in SHAPES_WEIGHTS and key not in LEFT_OUT}
 
 
+def _shown(run: Run) -> dict[str, Any]:
+    """The same settings for others to see: without paths of this machine."""
+    sections = [(name, settings) for name, settings in run.metrics.recipe.items() if name in SHAPES_WEIGHTS]
+    values = {f"{name}.{key}": value for name, settings in sections for key, value in settings.items()}
+    return {key: value for key, value in values.items() if key not in LEFT_OUT}
+
+
 def _trained(comparison: Comparison, configs: Configurations) -> list[Trained]:
     """The rows of which the number of training images is known, with their epochs."""
     trained = []
@@ -273,7 +280,7 @@ def _page(comparison: Comparison, configs: Configurations) -> str:
         _figure(comparison),
         _table(*pair_cells(comparison)) if len(comparison.pairs) > 1 else None,
         _table(*change_cells(comparison)) if comparison.changes else None,
-        {row.name: _shaping(configs[row.name][0]) for row in comparison.rows},
+        {row.name: _shown(configs[row.name][0]) for row in comparison.rows},
         _trained(comparison, configs),
     )
     return comparison_page(compared)

@@ -75,6 +75,11 @@ def test_a_study_is_ranked_written_and_drawn(cli, study, monkeypatch):
     assert "![accuracy and augment.rotation](compare.png)" in page
     with Image.open(study / "compare.png") as image:
         assert image.width == 1050
+    page = (study / "compare.html").read_text(encoding="utf-8")
+    assert "augment.rotation" in page
+    assert f"plain {each}." in page
+    assert "Holm&#39;s correction for all 15 pairs" in page
+    assert str(study) not in page
 
 
 def test_runs_one_by_one_go_to_a_folder_of_their_own_or_the_one_given(cli, study, tmp_path):

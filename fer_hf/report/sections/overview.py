@@ -79,7 +79,7 @@ def data(material: Material) -> Iterator[Block]:
         yield Text(sentence)
     notes = [f"Images of {label} left out: {count:,}." for label, count in data.dropped.items() if count]
     notes += [f"Images skipped because they could not be read: {len(data.skipped):,}."] if data.skipped else []
-    if notes := [*notes, *data.notes]:
+    if notes := [*notes, *(note.replace("`", "") for note in data.notes)]:
         yield Bullets(notes)
 
 
