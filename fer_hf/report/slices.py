@@ -81,6 +81,8 @@ def gap_sentences(slices: Slices) -> list[str]:
         f"{group_name(best.values)} ({percent(best.accuracy.value)}) than for {group_name(worst.values)} "
         f"({percent(worst.accuracy.value)}): {verdict} ({p}{corrected}{whole})."
     ]
+    if gap.low > 0 and slices.p >= MORE_THAN_CHANCE:
+        sentences.append("The interval is of two groups chosen by their figures; the test allows for that choice.")
     if best.expected is not None and worst.expected is not None:
         explained = _points(best.expected - worst.expected)
         sentences.append(f"The classes that their images show would alone make a difference of {explained}.")

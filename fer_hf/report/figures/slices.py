@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from matplotlib.lines import Line2D
 
 from fer_hf.report.figures.style import BLUE, GREY, ORANGE, PERCENT, STYLE, title_of
@@ -44,6 +45,7 @@ def slices_figure(slices: Slices, evaluation: Evaluation) -> Figure:
     low, high = axes.get_xlim()
     more = max(0, LEAST - (high - low)) / 2
     axes.set_xlim(max(low - more, -0.02), min(high + more, 1.02))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))  # whole percents
     axes.xaxis.set_major_formatter(PERCENT)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
