@@ -5,8 +5,8 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from fer_hf.report.figures.style import BLUE, GREY, ORANGE, PERCENT, STYLE, title_of
 from fer_hf.report.slices import group_name
