@@ -86,9 +86,10 @@ def test_no_link_is_dead_and_nothing_is_left_to_fill_in():
         assert not re.search(r"\b(TODO|RESULTS|FERRUN|QUICKSTART)\b", text)
 
 
-def test_figures_of_the_readme_are_those_of_the_card():
-    metrics = Run(ROOT / "model_cards" / "fer2013_cpu_from_scratch").metrics
-    row = next(line for line in README.splitlines() if line.startswith("| `fer2013/cpu_from_scratch`"))
+@pytest.mark.parametrize("name", ["cpu_from_scratch", "lite0"])
+def test_figures_of_the_readme_are_those_of_the_card(name):
+    metrics = Run(ROOT / "model_cards" / f"fer2013_{name}").metrics
+    row = next(line for line in README.splitlines() if line.startswith(f"| `fer2013/{name}`"))
     test = metrics.evaluations["fer2013-test"]
     low, high = test.accuracy_ci
     assert f"{test.accuracy * 100:.1f} % [{low * 100:.1f}, {high * 100:.1f}]" in row

@@ -104,4 +104,6 @@ def group_sentences(metrics: Metrics, key: str) -> list[str]:
         key: of the evaluation that the card is about.
     """
     records = [record for record in metrics.slices.values() if record.evaluation == key]
-    return [f"By {' and '.join(record.attributes)}: {gap_sentences(record)[0]}" for record in records]
+    first = [gap_sentences(record)[0] for record in records]
+    named = [" and ".join(record.attributes) for record in records]
+    return [f"By {name}: {text[0].lower()}{text[1:]}" for name, text in zip(named, first, strict=True)]
