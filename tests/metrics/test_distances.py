@@ -53,3 +53,11 @@ def test_what_has_no_distance_is_refused(distance, a, says):
 def test_equal_images_are_at_no_distance():
     same = np.ones((5, 3))
     assert (frechet_distance(same, same), maximum_mean_discrepancy(same, same)) == (0, 0)
+
+
+def test_large_sets_are_thinned(monkeypatch):
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(400, 4)), rng.normal(1, 1, size=(300, 4))
+    monkeypatch.setattr("fer_hf.metrics.distances.MOST_ROWS", 200)
+    places = [np.linspace(0, len(x) - 1, 200).astype(int) for x in (a, b)]
+    assert maximum_mean_discrepancy(a, b) == maximum_mean_discrepancy(a[places[0]], b[places[1]])
