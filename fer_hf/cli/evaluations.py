@@ -69,7 +69,9 @@ def _print_datasets(rows: Sequence[Any]) -> None:
         e, found = row.evaluation, row.transfer
         name = f"{e.dataset} {e.split}{' (own)' * bool(e.own)}"
         left_out = f"{sum(found.left_out.values()):,}" if found else ""
-        among = [f"{found.accuracy_of_shared:.1%}" if found and found.absent else ""] * shared
+        among = [
+            f"{found.accuracy_of_shared:.1%}" if found and found.absent and found.accuracy_of_shared is not None else ""
+        ] * shared
         gaps = [_points(gap) if gap else "–" for gap in (found.gap, found.balanced_gap)] if found else ["", ""]
         far = [f"{row.domains.frechet:.2f}", f"{round(row.domains.mmd, 3) + 0.0:.3f}"] if row.domains else []
         cells.append([name, f"{e.images:,}", left_out, _accuracy(e), *among, f"{e.macro_f1:.1%}", *gaps, *far])

@@ -49,7 +49,7 @@ def transfer(
         left_out={name: count for name, count in left_out.items() if count},
         absent=[name for name in evaluation.per_class if name not in present],
         answered_absent=int((~np.isin(predictions.predicted, ids)).sum()),
-        accuracy_of_shared=float((among_shared == predictions.labels).mean()),
+        accuracy_of_shared=float((among_shared == predictions.labels).mean()) if len(ids) > 1 else None,
     )
     return _with_gaps(result, own[1], evaluation) if own else result
 

@@ -47,16 +47,17 @@ class Transfer:
 
     `left_out` counts the images of emotions that the model does not know. The emotions that the data lack are `absent`:
     `answered_absent` images got one of them for an answer, which is wrong, and `accuracy_of_shared` is the accuracy if
-    only the others compete. `own` is the key of the evaluation on the run's own test set; where there is none it is
-    None, and so are the gaps. `gap` is the accuracy there less that here; `balanced_gap`, the same of the mean recall
-    of the emotions that both have, does not depend on how frequent each is; `recall_gap` has it for each emotion.
+    only the others compete, None where that is one alone. `own` is the key of the evaluation on the run's own test set;
+    where there is none it is None, and so are the gaps. `gap` is the accuracy there less that here; `balanced_gap`, the
+    same of the mean recall of the emotions that both have, does not depend on how frequent each is; `recall_gap` has it
+    for each emotion.
     """
 
     own: str | None
     left_out: Mapping[str, int]
     absent: Sequence[str]
     answered_absent: int
-    accuracy_of_shared: float
+    accuracy_of_shared: float | None
     gap: Estimate | None = None
     balanced_gap: Estimate | None = None
     recall_gap: Mapping[str, Estimate] = field(default_factory=dict)

@@ -44,6 +44,11 @@ def test_emotions_that_the_data_lack_stay_in_the_competition():
     assert found.balanced_gap.value == pytest.approx(0.65 - 0.55)
 
 
+def test_one_emotion_alone_has_nothing_to_compete_with():
+    found = transfer(*both([[0, 0, 0], [2, 7, 1], [0, 0, 0]]), {}, None)
+    assert (found.absent, found.accuracy_of_shared) == (["angry", "sad"], None)
+
+
 def test_labels_in_another_order_and_a_model_without_a_test_set_of_its_own():
     own, _ = both(np.array(OWN)[[2, 0, 1]][:, [2, 0, 1]], ("sad", "angry", "happy"))
     record, predictions = both(OWN)
