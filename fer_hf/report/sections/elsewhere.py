@@ -126,12 +126,13 @@ def _robustness(record: Robustness, material: Material) -> Iterator[Block]:
     figure = robustness_figure(record, f"{material.main.dataset}, {material.main.split}")
     yield picture(figure, "Accuracy and calibration error by strength, a panel for each corruption; the tables follow")
     strengths = sorted({corruption.strength for corruption in record.corruptions})
+    by_name = {name: {each.strength: each for each in of} for name, of in record.by_name().items()}
     for name, field in (("Accuracy", "accuracy"), ("Calibration error", "expected_calibration_error")):
-        by_name: dict[str, dict[int, float]] = {}
-        for corruption in record.corruptions:
-            by_name.setdefault(corruption.name, {})[corruption.strength] = getattr(corruption, field)
         rows = [
-            [what.replace("_", " "), percent(getattr(clean, field)), *(percent(of.get(each)) for each in strengths)]
+            [
+                what.replace("_", " "),
+                *(percent(getattr(each, field, None)) for each in (clean, *map(of.get, strengths))),
+            ]
             for what, of in by_name.items()
         ]
         yield Table(["Corruption", "as it is", *(str(each) for each in strengths)], rows, f"{name} by strength")
