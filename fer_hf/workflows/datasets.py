@@ -17,12 +17,11 @@ from fer_hf.data.audit import audit
 from fer_hf.data.columns import per_class_counts
 from fer_hf.data.decode import decode_rows, undecoded
 from fer_hf.data.prepared import columns, save
-from fer_hf.errors import UserError
 from fer_hf.files import write_csv, write_text
 from fer_hf.metrics import ClassBalance, class_balance
 from fer_hf.report.audit_page import audit_page, shown, summary
 from fer_hf.report.dataset_card import dataset_card
-from fer_hf.workflows.faces import remarks
+from fer_hf.workflows.faces import remarks, require_split
 
 logger = logging.getLogger(__name__)
 EXCLUDE_COLUMNS = ("split", "id", "reason")
@@ -67,8 +66,7 @@ def draw_classes(
         path: the PNG; `runs/show/<dataset>-<split>.png` when None.
     """
     split = split or str(next(iter(faces.splits)))
-    if split not in faces.splits:
-        raise UserError(f"{faces.dataset} has no {split} split; it has {', '.join(faces.splits)}.")
+    require_split(faces, split)
     data = faces.splits[split]
     images = undecoded(data)
     order, labels = np.random.default_rng(seed).permutation(len(data)), np.asarray(data["label"][:])

@@ -23,7 +23,7 @@ from fer_hf.runs.records import Evaluation
 from fer_hf.training.batch_size import memory_explained
 from fer_hf.training.launch import processes
 from fer_hf.workflows.copies import CopiedImages, copied_images, wanted_copies
-from fer_hf.workflows.faces import check_splits, other_faces, recipe_faces, remarks
+from fer_hf.workflows.faces import check_splits, other_faces, recipe_faces, remarks, require_split
 from fer_hf.workflows.people import slice_people
 from fer_hf.workflows.report import redraw
 
@@ -149,12 +149,6 @@ def evaluation_folder(model: str | Path | Run, output: str | Path | None = None)
     if output or run.exists():
         return Run(output) if output else run
     return Run(Path("runs/evaluate") / re.sub(r"[^\w.-]+", "-", str(model).strip("/.")))
-
-
-def require_split(faces: Faces, split: str) -> None:
-    """Raises `UserError` when the faces have no such split."""
-    if split not in faces.splits:
-        raise UserError(f"{faces.dataset} has no {split} split; it has {', '.join(faces.splits)}.")
 
 
 @dataclass(frozen=True)

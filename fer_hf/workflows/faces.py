@@ -51,6 +51,12 @@ def check_splits(run: Run, faces: Faces) -> None:
         )
 
 
+def require_split(faces: Faces, split: str) -> None:
+    """Raises `UserError` when the faces have no such split."""
+    if split not in faces.splits:
+        raise UserError(f"{faces.dataset} has no {split} split; it has {', '.join(faces.splits)}.")
+
+
 def remarks(faces: Faces) -> list[str]:
     """What a user should know of a dataset, in sentences: how it was split, what was dropped and skipped."""
     dropped = [f"{count:,} images of {emotion} were dropped." for emotion, count in faces.dropped.items() if count]

@@ -18,7 +18,7 @@ from fer_hf.runs.folder import Run
 from fer_hf.runs.predictions import Predictions, read_predictions
 from fer_hf.runs.records import Evaluation
 from fer_hf.workflows.evaluate import evaluate
-from fer_hf.workflows.faces import check_splits, other_faces, recipe_faces
+from fer_hf.workflows.faces import check_splits, other_faces, recipe_faces, require_split
 from fer_hf.workflows.people import write_slices
 from fer_hf.workflows.report import redraw
 
@@ -107,8 +107,7 @@ def _evaluation(run: Run, data: str | None, split: str) -> tuple[Evaluation, Fac
 
 def _other_faces(run: Run, recipe: Recipe, data: str, split: str) -> Faces:
     faces = other_faces(recipe, data, tuple(run.metrics.label_names))
-    if split not in faces.splits:
-        raise UserError(f"{faces.dataset} has no {split} split; it has {', '.join(faces.splits)}.")
+    require_split(faces, split)
     return faces
 
 

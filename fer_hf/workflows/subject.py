@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fer_hf.data import Faces
-from fer_hf.errors import UserError
 from fer_hf.images.batches import FaceDataset
 from fer_hf.models.classifier import Classifier, Format, load_classifier
 from fer_hf.recipe.load import load_recipe
@@ -13,7 +12,7 @@ from fer_hf.runs.predictions import Predictions, read_predictions
 from fer_hf.runs.records import PLAIN
 from fer_hf.training.launch import processes
 from fer_hf.workflows.evaluate import EvaluationOptions, evaluate_on
-from fer_hf.workflows.faces import check_splits, other_faces, recipe_faces
+from fer_hf.workflows.faces import check_splits, other_faces, recipe_faces, require_split
 from fer_hf.workflows.report import redraw
 
 
@@ -70,8 +69,7 @@ def load_subject(
     faces = recipe_faces(recipe) if own else other_faces(recipe, str(data), classifier.label_names)
     if own:
         check_splits(run, faces)
-    if split not in faces.splits:
-        raise UserError(f"{faces.dataset} has no {split} split; it has {', '.join(faces.splits)}.")
+    require_split(faces, split)
     file = _stored(run, (split, format, PLAIN, faces.content(split)))
     if file is None:
         options = EvaluationOptions(batch_size=batch_size, own=own, alone=True)
